@@ -1,0 +1,1 @@
+"""Metrics as their authors define them."""

@@ -1,0 +1,64 @@
+"""Atomic writes: a file is there whole or not at all."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pixelkin.errors import PixelkinError
+
+_REMEDY = {
+    errno.ENOSPC: "no space is left on the disk; free some or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EACCES: "the folder is not writable; change its permissions or choose another folder",
+    errno.EPERM: "the folder is not writable; change its permissions or choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
+    errno.EISDIR: "the path is a folder, a file was expected; choose another name",
+}
+
+
+def write_error(path: Path, error: OSError) -> PixelkinError:
+    """The one-line error for a failed write to `path`."""
+    reason = _REMEDY.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
+    return PixelkinError(f"cannot write {path}: {reason}")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; move it there when the block ends well.
+
+    The temporary name keeps the suffix of `path`, since encoders choose a format by it. Parent
+    folders are made. When the block raises, the temporary file or folder is removed and whatever
+    stood at `path` stays as it was. A failure to write becomes a `PixelkinError`.
+    """
+    final = Path(path)
+    temporary: Path | None = None
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix=f".{final.stem[:40]}-", dir=final.parent))
+        temporary = room
+        inner = room / final.name
+        yield inner
+        if inner.is_file():
+            # A rename alone may reach the disk before the data does.
+            with open(inner, "rb") as handle:
+                os.fsync(handle.fileno())
+        elif inner.is_dir() and final.is_dir():
+            # A folder cannot replace a folder in one step: step the old one aside first.
+            os.replace(final, room / ".old")
+        os.replace(inner, final)
+    except OSError as error:
+        raise write_error(final, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)

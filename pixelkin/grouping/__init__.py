@@ -1,0 +1,1 @@
+"""Pure functions from embeddings and references to masks."""

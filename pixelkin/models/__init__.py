@@ -1,0 +1,1 @@
+"""Networks: backbones, embedding heads, mask decoders."""
