@@ -1,0 +1,200 @@
+"""A folder of images beside a folder of instance-index PNGs, and the reading that loaders share.
+
+The layout of Penn-Fudan pedestrians (`PNGImages/x.png`, `PedMasks/x_mask.png`), of PASCAL VOC
+(`JPEGImages/x.jpg`, `SegmentationObject/x.png`) and of most hand-made sets. The pixel of a mask is
+the id of its instance: 0 background, 255 unknown.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from PIL import Image, ImageOps
+
+from pixelkin.errors import PixelkinError
+from pixelkin.structures import IGNORE, Sample
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+_EXIF_ORIENTATION = 274
+_Decoded = TypeVar("_Decoded")
+
+
+class InstancePng:
+    """Images and masks of the same stem, the mask's with `mask_suffix` appended.
+
+    Ids are kept as they are in the PNG (8-bit grey or palette, or 16-bit grey). Colour PNGs are
+    refused: whoever saved them lost the index.
+
+    Args:
+        images_dir: folder of images; sub-folders are not read.
+        masks_dir: folder of `<stem><mask_suffix>.png`.
+        mask_suffix: what stands between the image's stem and `.png`, `"_mask"` for Penn-Fudan.
+        binary: every non-zero pixel becomes instance 1, for masks of one object drawn with 255.
+        skip_missing: leave out images without a mask (VOC has many) instead of raising.
+
+    Raises:
+        PixelkinError: a folder is missing or empty, or an image has no mask; on reading, a file
+            is corrupt, sizes differ, or a mask is not an index PNG.
+    """
+
+    names: list[str]
+
+    def __init__(
+        self,
+        images_dir: str | os.PathLike[str],
+        masks_dir: str | os.PathLike[str],
+        *,
+        mask_suffix: str = "",
+        binary: bool = False,
+        skip_missing: bool = False,
+    ) -> None:
+        images = images_by_stem(images_dir)
+        masks = require_folder(masks_dir, f"index PNGs named <image>{mask_suffix}.png")
+        self._binary = binary
+        self._files: dict[str, tuple[Path, Path]] = {}
+        for stem, image in images.items():
+            mask = masks / f"{stem}{mask_suffix}.png"
+            if mask.is_file():
+                self._files[stem] = (image, mask)
+            elif not skip_missing:
+                raise PixelkinError(
+                    f"{image.name} has no mask: expected {mask}; add it, or pass skip_missing=True"
+                )
+        if not self._files:
+            raise PixelkinError(
+                f"no image of {images_dir} has a mask in {masks}: expected names like "
+                f"{next(iter(images))}{mask_suffix}.png; check mask_suffix"
+            )
+        self.names = list(self._files)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        image, mask = self._files[name]
+        labels = read_index_png(mask)
+        if self._binary:
+            labels = (labels != 0).astype(np.int64)
+        else:
+            refuse_binary(labels, mask, remedy="pass binary=True")
+        return Sample(read_image(image), labels, name)
+
+
+def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image as uint8 RGB (H, W, 3), upright by its EXIF orientation; alpha is dropped.
+
+    Raises:
+        PixelkinError: the file is missing, empty, corrupt, or deeper than 8 bits per channel.
+    """
+
+    def decode() -> tuple[str, UInt8[np.ndarray, "h w 3"]]:
+        with Image.open(path) as image:
+            # PIL would clip deeper pixels to white instead of scaling them.
+            if image.mode.startswith(("I", "F")):
+                return image.mode, np.empty((0, 0, 3), np.uint8)
+            return image.mode, np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+    mode, pixels = decoded(path, decode, kind="image")
+    if not pixels.size:
+        raise PixelkinError(
+            f"{path} has pixels of mode {mode}: expected 8 bits per channel; convert it first"
+        )
+    return pixels
+
+
+def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width in pixels, upright by EXIF, from the file's header alone."""
+
+    def decode() -> tuple[int, int]:
+        with Image.open(path) as image:
+            lies_on_side = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+            return image.size if lies_on_side else (image.height, image.width)
+
+    return decoded(path, decode, kind="image")
+
+
+def read_index_png(path: str | os.PathLike[str]) -> Int64[np.ndarray, "h w"]:
+    """The ids of an index PNG as int64 (H, W): palette indices are kept, not their colours.
+
+    Raises:
+        PixelkinError: the file is missing or corrupt, or holds colours instead of indices.
+    """
+
+    def decode() -> tuple[str, np.ndarray[Any, Any]]:
+        with Image.open(path) as image:
+            return image.mode, np.array(image)
+
+    mode, pixels = decoded(path, decode, kind="mask")
+    if pixels.ndim != 2:
+        raise PixelkinError(
+            f"{path} is a colour PNG ({mode}): expected one index per pixel "
+            "(8-bit grey or palette, or 16-bit grey); save it with indices"
+        )
+    return pixels.astype(np.int64)
+
+
+def refuse_binary(labels: Int64[np.ndarray, "h w"], path: Path, *, remedy: str) -> None:
+    """Raise where `labels` hold 255 but no id: a 0/255 mask would read as wholly unknown."""
+    known = labels[labels != IGNORE]
+    if known.size < labels.size and not known.any():
+        raise PixelkinError(
+            f"{path} holds no id beside 0 and {IGNORE}, and {IGNORE} means unknown: expected ids "
+            f"from 1; if {IGNORE} is the object here, {remedy}"
+        )
+
+
+def nth_instance_id(index: int) -> int:
+    """Label of the instance at `index` (from 0): 1 … 254, then 256 …; 255 is never given."""
+    return index + 1 if index + 1 < IGNORE else index + 2
+
+
+def images_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Image files directly in `folder`, sorted by name, keyed by stem.
+
+    Raises:
+        PixelkinError: the folder is missing or holds no image, or two images share a stem.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(require_folder(folder, "images").iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise PixelkinError(
+                f"{folder} holds {found[path.stem].name} and {path.name}: expected one image per "
+                "name; rename one"
+            )
+        found[path.stem] = path
+    if not found:
+        raise PixelkinError(
+            f"{folder} holds no image: expected {', '.join(sorted(IMAGE_SUFFIXES))} directly in it"
+        )
+    return found
+
+
+def require_folder(folder: str | os.PathLike[str], expected: str) -> Path:
+    """`folder` as a path, or a `PixelkinError` that says what was `expected` in it."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise PixelkinError(f"no folder {path}: expected {expected} in it; check the path")
+    return path
+
+
+def decoded(path: str | os.PathLike[str], decode: Callable[[], _Decoded], *, kind: str) -> _Decoded:
+    """What `decode` returns, its failure turned into a one-line error that names the file."""
+    if not Path(path).is_file():
+        raise PixelkinError(f"no {kind} file {path}: check the path")
+    try:
+        return decode()
+    except Exception as error:
+        # Decoders fail on broken bytes with anything from SyntaxError to struct.error.
+        reason = (
+            "the file is empty" if not Path(path).stat().st_size else " ".join(str(error).split())
+        )
+        raise PixelkinError(
+            f"cannot read the {kind} {path}: {reason}; replace the file or remove it"
+        ) from error
