@@ -174,8 +174,7 @@ class VideoFolder:
                 f"{size_hw[1]}×{size_hw[0]} as {frame.name}; make them the same size"
             )
         if self._one_object:
-            labels = np.minimum(labels, 1)
-            return labels.astype(np.uint8)
+            return np.asarray(labels != 0, dtype=np.uint8)
         if labels.max() > IGNORE:
             raise PixelkinError(f"{path} holds id {labels.max()}: expected 8 bits, ids 1 to 254")
         refuse_binary(labels, path, remedy="pass year=2016")

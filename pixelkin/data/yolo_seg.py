@@ -109,7 +109,7 @@ def _parse_line(fields: list[str], *, where: str) -> Float64[np.ndarray, "points
                 f"{where} has the coordinate {value:g}: expected 0 to 1; "
                 "divide x by the image's width and y by its height"
             )
-    return np.clip(np.array(values[1:]).reshape(-1, 2), 0, 1)
+    return np.array(values[1:]).clip(0, 1).reshape(-1, 2)
 
 
 def paint_polygons(
@@ -130,5 +130,4 @@ def paint_polygons(
     canvas = np.zeros(size_hw, np.int32)
     for index in sorted(range(len(corners)), key=lambda i: -areas[i]):
         cv2.fillPoly(canvas, [corners[index]], nth_instance_id(index))
-    labels: Int64[np.ndarray, "h w"] = canvas.astype(np.int64)
-    return labels
+    return canvas.astype(np.int64)
