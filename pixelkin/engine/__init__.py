@@ -1,0 +1,7 @@
+"""Training: a recipe's `Training` in, checkpoints and metrics out. One process or many."""
+
+from pixelkin.engine.loop import train
+from pixelkin.engine.recipe import load_recipe, parse_recipe_options
+from pixelkin.engine.training import Training, TrainingResult
+
+__all__ = ["Training", "TrainingResult", "load_recipe", "parse_recipe_options", "train"]
