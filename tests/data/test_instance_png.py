@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelkin.data.instance_png import (
+    InstancePng,
+    image_size_hw,
+    nth_instance_id,
+    read_image,
+    read_index_png,
+)
+from pixelkin.errors import PixelkinError
+
+IDS = np.array([[0, 1, 1, 0], [2, 2, 1, 255], [7, 7, 0, 0]])
+
+
+def write_pair(root: Path, stem: str, mask: Image.Image, suffix: str = "") -> None:
+    (root / "images").mkdir(exist_ok=True)
+    (root / "masks").mkdir(exist_ok=True)
+    Image.new("RGB", mask.size, (10, 20, 30)).save(root / "images" / f"{stem}.png")
+    mask.save(root / "masks" / f"{stem}{suffix}.png")
+
+
+def palette_image(ids: np.ndarray) -> Image.Image:
+    image = Image.fromarray(ids.astype(np.uint8))
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+    return image
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        pytest.param(Image.fromarray(IDS.astype(np.uint8)), id="grey"),
+        pytest.param(palette_image(IDS), id="palette"),
+        pytest.param(Image.fromarray(IDS.astype(np.uint16)), id="16-bit"),
+    ],
+)
+def test_ids_are_kept_in_every_depth(tmp_path: Path, mask: Image.Image) -> None:
+    write_pair(tmp_path, "a", mask, "_mask")
+    data = InstancePng(tmp_path / "images", tmp_path / "masks", mask_suffix="_mask")
+    assert data.names == ["a"]
+    assert len(data) == 1
+    sample = data[0]
+    assert sample.labels.dtype == np.int64
+    assert sample.image.dtype == np.uint8
+    np.testing.assert_array_equal(sample.labels, IDS)
+    assert sample.image[2, 3].tolist() == [10, 20, 30]
+    assert sample.name == "a"
+
+
+def test_ids_above_eight_bits_survive(tmp_path: Path) -> None:
+    ids = np.array([[0, 256], [1000, 65535]])
+    Image.fromarray(ids.astype(np.uint16)).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_index_png(tmp_path / "m.png"), ids)
+
+
+def test_binary_masks_need_the_switch(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)))
+    with pytest.raises(PixelkinError, match="pass binary=True"):
+        InstancePng(tmp_path / "images", tmp_path / "masks")[0]
+    data = InstancePng(tmp_path / "images", tmp_path / "masks", binary=True)
+    assert data[0].labels.tolist() == [[0, 1], [1, 0]]
+
+
+def test_an_empty_mask_is_background(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", Image.new("L", (3, 2)))
+    assert InstancePng(tmp_path / "images", tmp_path / "masks")[0].labels.tolist() == [[0] * 3] * 2
+
+
+def test_missing_mask_is_named_or_skipped(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", Image.new("L", (3, 2)))
+    Image.new("RGB", (3, 2)).save(tmp_path / "images" / "b.jpg")
+    with pytest.raises(PixelkinError, match=r"b\.jpg has no mask: expected .*b\.png"):
+        InstancePng(tmp_path / "images", tmp_path / "masks")
+    data = InstancePng(tmp_path / "images", tmp_path / "masks", skip_missing=True)
+    assert data.names == ["a"]
+    with pytest.raises(PixelkinError, match="check mask_suffix"):
+        InstancePng(tmp_path / "images", tmp_path / "masks", mask_suffix="_x", skip_missing=True)
+
+
+def test_caller_mistakes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PixelkinError, match="no folder"):
+        InstancePng(tmp_path / "nowhere", tmp_path)
+    with pytest.raises(PixelkinError, match="holds no image"):
+        InstancePng(tmp_path, tmp_path)
+    write_pair(tmp_path, "a", Image.new("RGB", (3, 2)))
+    with pytest.raises(PixelkinError, match="colour PNG"):
+        InstancePng(tmp_path / "images", tmp_path / "masks")[0]
+    Image.new("L", (4, 2)).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(PixelkinError, match="a: image is 3×2, labels are 4×2"):
+        InstancePng(tmp_path / "images", tmp_path / "masks")[0]
+    Image.new("RGB", (3, 2)).save(tmp_path / "images" / "a.jpg")
+    with pytest.raises(PixelkinError, match=r"a\.jpg and a\.png"):
+        InstancePng(tmp_path / "images", tmp_path / "masks")
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "text"])
+def test_a_broken_image_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "broken.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"hello"}[kind])
+    with pytest.raises(PixelkinError, match=r"broken\.png") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+    assert ("is empty" in str(caught.value)) == (kind == "empty")
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[0, 0] = (255, 0, 0)
+    exif = Image.Exif()
+    exif[274] = 6  # stored lying on its side; shown turned clockwise by 90°
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path, exif=exif)
+    upright = read_image(path)
+    assert upright.shape == (3, 2, 3)
+    assert upright[0, 1].tolist() == [255, 0, 0]
+    assert image_size_hw(path) == (3, 2)
+
+
+def test_deep_images_are_refused_and_grey_ones_become_rgb(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 2), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(PixelkinError, match="8 bits per channel"):
+        read_image(tmp_path / "deep.png")
+    Image.fromarray(np.full((2, 3), 77, np.uint8)).save(tmp_path / "grey.png")
+    assert read_image(tmp_path / "grey.png").tolist() == [[[77] * 3] * 3] * 2
+
+
+def test_instance_ids_skip_255() -> None:
+    ids = [nth_instance_id(i) for i in range(300)]
+    assert ids[:254] == list(range(1, 255))
+    assert ids[254:] == list(range(256, 302))
+
+
+def test_penn_fudan(shared_data: Path) -> None:
+    root = shared_data / "penn_fudan"
+    data = InstancePng(root / "PNGImages", root / "PedMasks", mask_suffix="_mask")
+    assert len(data) == 78
+    samples = [data[i] for i in range(len(data))]
+    assert sum(int(s.labels.max()) for s in samples) == 209
+    for sample in samples:
+        assert sorted(np.unique(sample.labels)) == list(range(int(sample.labels.max()) + 1))

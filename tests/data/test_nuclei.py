@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelkin.data.nuclei import Nuclei
+from pixelkin.errors import PixelkinError
+
+
+def write_image(root: Path, name: str, masks: dict[str, np.ndarray], mode: str = "RGBA") -> None:
+    (root / name / "images").mkdir(parents=True)
+    (root / name / "masks").mkdir()
+    height, width = next(iter(masks.values())).shape
+    Image.new(mode, (width, height), (5, 6, 7, 255)).save(root / name / "images" / f"{name}.png")
+    for stem, mask in masks.items():
+        Image.fromarray(mask).save(root / name / "masks" / f"{stem}.png")
+
+
+def test_nuclei_are_numbered_by_file_name_and_the_smaller_lies_on_top(tmp_path: Path) -> None:
+    small = np.zeros((3, 4), np.uint8)
+    small[1, 1] = 255
+    large = np.zeros((3, 4), np.uint8)
+    large[:2, :3] = 255
+    write_image(tmp_path, "one", {"b": large, "a": small})
+    data = Nuclei(tmp_path)
+    assert data.names == ["one"]
+    assert len(data) == 1
+    sample = data[0]
+    assert sample.labels.tolist() == [[2, 2, 2, 0], [2, 1, 2, 0], [0, 0, 0, 0]]
+    assert sample.labels.dtype == np.int64
+    assert sample.image.shape == (3, 4, 3)
+    assert sample.image[0, 0].tolist() == [5, 6, 7]
+
+
+def test_ids_skip_255_and_go_on(tmp_path: Path) -> None:
+    masks = {}
+    for i in range(260):
+        mask = np.zeros((13, 20), np.uint8)
+        mask.flat[i] = 255
+        masks[f"{i:03d}"] = mask
+    write_image(tmp_path, "crowd", masks)
+    labels = Nuclei(tmp_path)[0].labels.ravel().tolist()
+    assert labels == [*range(1, 255), *range(256, 262)]
+
+
+def test_caller_mistakes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PixelkinError, match="expected the layout of DSB 2018"):
+        Nuclei(tmp_path / "nowhere")
+    with pytest.raises(PixelkinError, match="holds no image folder"):
+        Nuclei(tmp_path)
+    write_image(tmp_path, "one", {"a": np.ones((3, 4), np.uint8)})
+    Image.new("L", (5, 3)).save(tmp_path / "one" / "masks" / "b.png")
+    with pytest.raises(PixelkinError, match=r"b\.png is 5×3: expected 4×3"):
+        Nuclei(tmp_path)[0]
+    (tmp_path / "one" / "masks" / "b.png").write_bytes(b"")
+    with pytest.raises(PixelkinError, match=r"b\.png: the file is empty"):
+        Nuclei(tmp_path)[0]
+    Image.new("RGB", (4, 3)).save(tmp_path / "one" / "images" / "two.png")
+    with pytest.raises(PixelkinError, match="holds 2 images: expected one"):
+        Nuclei(tmp_path)[0]
+    (tmp_path / "test" / "images").mkdir(parents=True)
+    with pytest.raises(PixelkinError, match="masks: expected the layout"):
+        Nuclei(tmp_path)
+
+
+def test_real_images(shared_data: Path) -> None:
+    data = Nuclei(shared_data / "dsb2018")
+    assert len(data) == 211
+    files = [len(list((shared_data / "dsb2018" / n / "masks").iterdir())) for n in data.names]
+    assert sum(files) == 9226
+    crowded = data[int(np.argmax(files))].labels
+    assert sorted(np.unique(crowded)) == [0, *range(1, 255), *range(256, 315)]
+    for index in range(0, len(data), 40):
+        labels = data[index].labels
+        masks = sorted((shared_data / "dsb2018" / data.names[index] / "masks").glob("*.png"))
+        for number, path in enumerate(masks[:10], start=1):
+            np.testing.assert_array_equal(labels == number, np.array(Image.open(path)) > 0)
