@@ -14,12 +14,12 @@ from pixelkin.data.instance_png import (
     image_size_hw,
     images_by_stem,
     read_image,
-    read_index_png,
     refuse_binary,
     require_folder,
 )
 from pixelkin.data.splits import unknown_split
 from pixelkin.errors import PixelkinError
+from pixelkin.masks import read_indexed_png
 from pixelkin.structures import IGNORE
 
 _LAYOUT = (
@@ -38,7 +38,7 @@ class VideoFolder:
     Args:
         root: folder that holds `JPEGImages` and `Annotations`.
         year: 2016: one object, any non-zero pixel becomes 1. 2017 (and YouTube-VOS): palette
-            indices are the object ids, 255 is unknown.
+            indices are the object ids, 255 is unknown; a grey mask of 0 and 255 is one object.
         resolution: folder of DAVIS, `"480p"` or `"Full-Resolution"`.
         split: a list in `ImageSets/<year>` (or `ImageSets/<resolution>`, as the 2016 release has
             it), such as `"train"` or `"val"`; None takes every sequence.
@@ -166,19 +166,11 @@ class VideoFolder:
         path = self._mask_path(frame)
         if not path.is_file():
             raise PixelkinError(f"frame {frame} has no mask: expected {path}; add it")
-        labels = read_index_png(path)
-        size_hw = image_size_hw(frame)
-        if labels.shape != size_hw:
-            raise PixelkinError(
-                f"{path} is {labels.shape[1]}×{labels.shape[0]}: expected "
-                f"{size_hw[1]}×{size_hw[0]} as {frame.name}; make them the same size"
-            )
+        labels = read_indexed_png(path, size_hw=image_size_hw(frame))
         if self._one_object:
             return np.asarray(labels != 0, dtype=np.uint8)
-        if labels.max() > IGNORE:
-            raise PixelkinError(f"{path} holds id {labels.max()}: expected 8 bits, ids 1 to 254")
         refuse_binary(labels, path, remedy="pass year=2016")
-        return labels.astype(np.uint8)
+        return labels
 
 
 def _is_flat(images: Path, resolution: str) -> bool:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Integer, UInt8
 from PIL import Image, ImageOps
 
 from pixelkin.errors import PixelkinError
+from pixelkin.masks import read_indexed_png
 from pixelkin.structures import IGNORE, Sample
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -26,14 +27,15 @@ _Decoded = TypeVar("_Decoded")
 class InstancePng:
     """Images and masks of the same stem, the mask's with `mask_suffix` appended.
 
-    Ids are kept as they are in the PNG (8-bit grey or palette, or 16-bit grey). Colour PNGs are
-    refused: whoever saved them lost the index.
+    Ids are kept as they are in the PNG (8-bit grey or palette, or 16-bit grey); only a grey mask
+    of nothing but 0 and 255 is taken as one object, id 1. Colour PNGs are refused: whoever saved
+    them lost the index.
 
     Args:
         images_dir: folder of images; sub-folders are not read.
         masks_dir: folder of `<stem><mask_suffix>.png`.
         mask_suffix: what stands between the image's stem and `.png`, `"_mask"` for Penn-Fudan.
-        binary: every non-zero pixel becomes instance 1, for masks of one object drawn with 255.
+        binary: every non-zero pixel becomes instance 1, for masks of one object in any value.
         skip_missing: leave out images without a mask (VOC has many) instead of raising.
 
     Raises:
@@ -119,27 +121,24 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def read_index_png(path: str | os.PathLike[str]) -> Int64[np.ndarray, "h w"]:
-    """The ids of an index PNG as int64 (H, W): palette indices are kept, not their colours.
+    """The ids of an index PNG as int64 (H, W), in 8 bits as `masks.read_indexed_png` reads them.
+
+    16-bit grey is read beside it, since stills may hold more instances than 8 bits can number.
 
     Raises:
         PixelkinError: the file is missing or corrupt, or holds colours instead of indices.
     """
 
-    def decode() -> tuple[str, np.ndarray[Any, Any]]:
+    def decode() -> np.ndarray[Any, Any] | None:
         with Image.open(path) as image:
-            return image.mode, np.array(image)
+            return np.array(image) if image.mode.startswith("I") else None
 
-    mode, pixels = decoded(path, decode, kind="mask")
-    if pixels.ndim != 2:
-        raise PixelkinError(
-            f"{path} is a colour PNG ({mode}): expected one index per pixel "
-            "(8-bit grey or palette, or 16-bit grey); save it with indices"
-        )
-    return pixels.astype(np.int64)
+    deep = decoded(path, decode, kind="mask")
+    return (read_indexed_png(path) if deep is None else deep).astype(np.int64)
 
 
-def refuse_binary(labels: Int64[np.ndarray, "h w"], path: Path, *, remedy: str) -> None:
-    """Raise where `labels` hold 255 but no id: a 0/255 mask would read as wholly unknown."""
+def refuse_binary(labels: Integer[np.ndarray, "h w"], path: Path, *, remedy: str) -> None:
+    """Raise where `labels` hold 255 but no id: a 0/255 palette would read as wholly unknown."""
     known = labels[labels != IGNORE]
     if known.size < labels.size and not known.any():
         raise PixelkinError(

@@ -56,12 +56,22 @@ def test_ids_above_eight_bits_survive(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_index_png(tmp_path / "m.png"), ids)
 
 
-def test_binary_masks_need_the_switch(tmp_path: Path) -> None:
-    write_pair(tmp_path, "a", Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)))
-    with pytest.raises(PixelkinError, match="pass binary=True"):
-        InstancePng(tmp_path / "images", tmp_path / "masks")[0]
-    data = InstancePng(tmp_path / "images", tmp_path / "masks", binary=True)
+def test_masks_of_one_object(tmp_path: Path) -> None:
+    ids = np.array([[0, 255], [255, 0]])
+    write_pair(tmp_path, "grey", Image.fromarray(ids.astype(np.uint8)))
+    write_pair(tmp_path, "palette", palette_image(ids))
+    data = InstancePng(tmp_path / "images", tmp_path / "masks")
     assert data[0].labels.tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(PixelkinError, match="pass binary=True"):
+        data[1]
+    write_pair(tmp_path, "other", Image.fromarray(np.array([[0, 7], [9, 255]], np.uint8)))
+    data = InstancePng(tmp_path / "images", tmp_path / "masks", binary=True)
+    assert data.names == ["grey", "other", "palette"]
+    assert [data[i].labels.tolist() for i in range(3)] == [
+        [[0, 1], [1, 0]],
+        [[0, 1], [1, 1]],
+        [[0, 1], [1, 0]],
+    ]
 
 
 def test_an_empty_mask_is_background(tmp_path: Path) -> None:
@@ -86,7 +96,7 @@ def test_caller_mistakes_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(PixelkinError, match="holds no image"):
         InstancePng(tmp_path, tmp_path)
     write_pair(tmp_path, "a", Image.new("RGB", (3, 2)))
-    with pytest.raises(PixelkinError, match="colour PNG"):
+    with pytest.raises(PixelkinError, match="is a colour image"):
         InstancePng(tmp_path / "images", tmp_path / "masks")[0]
     Image.new("L", (4, 2)).save(tmp_path / "masks" / "a.png")
     with pytest.raises(PixelkinError, match="a: image is 3×2, labels are 4×2"):
