@@ -187,8 +187,9 @@ def _skeleton_paths(region: Bool[np.ndarray, "h w"]) -> list[Int[np.ndarray, "n 
     # The medial axis breaks ties by chance; the robot must draw the same on every run. Padding
     # keeps it from running along the frame's border.
     skeleton = medial_axis(np.pad(region, 1), rng=0)[1:-1, 1:-1]  # type: ignore[no-untyped-call]
-    parts, count = label(skeleton, structure=np.ones((3, 3)))
-    paths = [_longest_path(np.argwhere(parts == part)) for part in range(1, count + 1)]
+    parts, _ = label(skeleton, structure=np.ones((3, 3)))
+    large = np.flatnonzero(np.bincount(parts[parts > 0]) >= _MIN_NODES)
+    paths = [_longest_path(np.argwhere(parts == part)) for part in large]
     return sorted((p for p in paths if len(p) >= _MIN_NODES), key=len, reverse=True)
 
 

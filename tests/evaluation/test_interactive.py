@@ -100,6 +100,11 @@ def test_robot_draws_every_part_and_prunes_specks() -> None:
     assert len(strokes) == 2
     assert np.ptp(strokes[0].path_xy[:, 0]) > np.ptp(strokes[1].path_xy[:, 0])
     assert scribble_robot(truth, truth) == []
+    # Too small to be opened: parts of 1, 3 and 4 pixels, of which only the last is long enough.
+    few = np.zeros((40, 40), np.uint8)
+    few[5, 5], few[10, 10:13], few[20, 20:24] = 1, 1, 1
+    (stroke,) = scribble_robot(np.zeros_like(few), few)
+    assert set(stroke.pixels_xy(few.shape)[:, 1]) == {20}
     # A thin line is opened by less than its area asks for, so that it is still drawn.
     line = np.zeros((100, 300), np.uint8)
     line[50:53, 10:290] = 1
