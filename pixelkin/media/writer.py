@@ -33,8 +33,8 @@ class VideoWriter:
     """Write frames into a video file, which is there whole or not at all.
 
     The suffix decides the coding: .mp4 and .webm are VP9, which every browser plays; with `alpha`
-    .webm is VP9 with alpha and .mov is ProRes 4444, which editors take. Odd sizes are padded by
-    one repeated row or column where the coding needs even ones.
+    .webm is VP9 with alpha and .mov is ProRes 4444, which editors take. These codings need even
+    sizes: odd ones are padded by one repeated row or column.
 
     Example:
         with VideoWriter("out.mp4", fps=24, size_hw=(480, 854)) as video:
@@ -79,9 +79,7 @@ class VideoWriter:
                 name = "prores_aw" if self._prores else "libvpx-vp9"
                 options = {} if self._prores else _VP9
                 stream: Any = self._container.add_stream(name, rate=self._rate, options=options)
-            stream.height, stream.width = (
-                self.size_hw if self._prores else [side + side % 2 for side in self.size_hw]
-            )
+            stream.height, stream.width = (side + side % 2 for side in self.size_hw)
             stream.pix_fmt = self._pixels
             context = stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = _BT709
