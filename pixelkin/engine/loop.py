@@ -1,6 +1,7 @@
 """The training loop: `train` follows one training from the first step to the last."""
 
 import math
+import os
 import signal
 import threading
 import time
@@ -40,8 +41,9 @@ def train(
     Writes to `out`: `metrics.csv` (a row every `log_every` steps: losses averaged since the row
     before, and per validation), `run.json`, `tensorboard/` where installed, `last.ckpt/` every
     `save_every` steps and at the end, and `model/` by `training.save`. Ctrl-C or SIGTERM ends
-    the training after the current step, with everything saved. A resumed training continues bit
-    for bit as if it had not stopped (same machine, same number of processes).
+    the training after the current step, with everything saved. A resumed training continues as
+    if it had not stopped: bit for bit on the CPU, and on an accelerator as far as its kernels are
+    deterministic.
 
     Args:
         training: from a recipe.
@@ -54,81 +56,100 @@ def train(
             The model's initial weights were drawn by the recipe.
         save_every: steps between checkpoints.
         log_every: steps between rows.
-        max_seconds: wall-clock limit; validated and saved at the end as always.
+        max_seconds: wall-clock limit, checked after each step; the end is validated and saved.
 
     Raises:
         PixelkinError: a loss is NaN or infinite (names the step and the term), `out` cannot be
             written, or does not fit `resume`.
     """
-    began = time.perf_counter()
+    ends = math.inf if max_seconds is None else time.perf_counter() + max_seconds
+    for name, steps in (("save_every", save_every), ("log_every", log_every)):
+        if steps < 1:
+            raise PixelkinError(f"{name} is {steps}, expected 1 or more; give a larger number")
     fabric = launch(accelerator, devices, precision)
     run = start(training, fabric, Path(out), resume=resume, seed=seed)
+    log = _open_log(run, precision)
+    stop = _finished(run)
+    try:
+        if not stop:
+            stop = train_steps(run, log, ends=ends, save_every=save_every, log_every=log_every)
+    finally:
+        log.close()
     progress = run.progress
-    first = progress.step
+    log.say(f"{run.out}: stopped at step {progress.step} ({stop})")
+    assert stop
+    metrics = {} if log.silent else log.csv.last()
+    return TrainingResult(run.out, progress.step, stop, progress.best, progress.best_step, metrics)
+
+
+def _open_log(run: Run, precision: str) -> RunLog:
+    training, fabric, first = run.training, run.fabric, run.progress.step
     if fabric.is_global_zero:
-        options = {"seed": seed, "device": str(fabric.device), "precision": precision}
+        options = {"seed": run.sampler.seed, "device": str(fabric.device), "precision": precision}
         options |= {"processes": fabric.world_size, "batch_size": training.batch_size}
+        options |= {"steps": training.steps, "loss_weights": training.loss_weights}
         write_run(run.out / "run.json", config=training.config, options=options, start=first)
-    log = RunLog(
+    return RunLog(
         run.out,
         start=first,
         steps=training.steps,
         batch_size=training.batch_size,
         silent=not fabric.is_global_zero,
     )
-    stop = _finished(run)
+
+
+def train_steps(run: Run, log: RunLog, *, ends: float, save_every: int, log_every: int) -> Stop:
+    """Train, log, validate and save until there is a reason to stop; returns the reason."""
+    training, progress = run.training, run.progress
     batches = load_batches(
         training.data,
         run.sampler,
         collate=training.collate,
         workers=training.workers,
-        pin_memory=fabric.device.type == "cuda",
+        pin_memory=run.fabric.device.type == "cuda",
     )
-    try:
-        with _signals() as asked:
-            for batch in () if stop else batches:
-                out_of_time = max_seconds is not None and time.perf_counter() - began > max_seconds
-                stop = train_step(run, batch, out_of_time=out_of_time, interrupted=asked.is_set())
-                stop = stop or _finished(run)
-                row = _losses_since_last_row(run) if progress.step % log_every == 0 else {}
-                if training.validate and (stop or progress.step % training.validate_every == 0):
+    stop: Stop = ""
+    with _signals() as asked:
+        for batch in batches:
+            wish = train_step(run, batch, ends=ends, asked=asked)
+            stop = _finished(run) or wish
+            logged = stop == "steps" or progress.step % log_every == 0
+            row = _losses_since_last_row(run) if logged else {}
+            # An interrupted process may have seconds left to live: just save.
+            due = stop in ("steps", "time") or progress.step % training.validate_every == 0
+            if training.validate and due:
+                with log.pause():
                     row |= validate(run)
-                    stop = stop or _finished(run)
-                if row:
-                    log.write({"step": progress.step, **row})
-                log.tick(progress.step)
-                if stop or progress.step % save_every == 0:
-                    if training.validate is None:
-                        save_model(run)
-                    save(run)
-                if stop:
-                    break
-    finally:
-        log.close()
-    assert stop
-    metrics = {} if log.silent else log.csv.last()
-    log.say(f"{run.out}: stopped at step {progress.step} ({stop})")
-    return TrainingResult(run.out, progress.step, stop, progress.best, progress.best_step, metrics)
+                stop = stop or _finished(run)
+            if row:
+                log.write({"step": progress.step, **row})
+            log.tick(progress.step)
+            if stop or progress.step % save_every == 0:
+                if training.validate is None:
+                    save_model(run)
+                save(run)
+            if stop:
+                break
+    return stop
 
 
-def train_step(run: Run, batch: Any, *, out_of_time: bool, interrupted: bool) -> Stop:
+def train_step(run: Run, batch: Any, *, ends: float, asked: threading.Event) -> Stop:
     """Forward, backward, optimiser step.
 
     Args:
         run: is changed.
         batch: this process's share of the step's batch, on the CPU.
-        out_of_time: this process wishes to stop after the step.
-        interrupted: likewise.
+        ends: the value of `time.perf_counter` at which time is up.
+        asked: set where this process was asked to stop.
 
     Returns:
-        "time" or "interrupted" where ANY process wishes so, else "".
+        "time" or "interrupted" where this holds for ANY of the processes, else "".
     """
     training, fabric, progress = run.training, run.fabric, run.progress
     losses = run.objective(Boxed(fabric.to_device(batch)))
     total = _weighted_sum(losses, training.loss_weights)
-    shared = _over_processes(
-        run, {"loss": total, **losses}, flags={"time": out_of_time, "interrupted": interrupted}
-    )
+    flags = {"time": time.perf_counter() > ends, "interrupted": asked.is_set()}
+    shared = _over_processes(run, {"loss": total, **losses}, flags=flags)
     _count(run, shared)
     fabric.backward(total)
     if training.clip_norm:
@@ -294,6 +315,8 @@ def _signals() -> Iterator[threading.Event]:
     def ask(number: int, _frame: object) -> None:
         asked.set()
         signal.signal(number, before[signal.Signals(number)])
+        # print() is not safe inside a signal handler.
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
     for number in before:
         signal.signal(number, ask)

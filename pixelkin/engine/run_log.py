@@ -7,6 +7,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -90,6 +92,14 @@ class RunLog:
             self._bar = Progress(*columns, console=self._console)
             self._task = self._bar.add_task("", total=steps, completed=start)
             self._bar.start()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leave the time of the block out of the speed of training."""
+        began = time.perf_counter()
+        yield
+        step, mark = self._mark
+        self._mark = step, mark + time.perf_counter() - began
 
     def tick(self, step: int) -> None:
         """Move the bar."""

@@ -43,8 +43,9 @@ def load_tree(folder: Path) -> dict[str, Any]:
 def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """JSON for `value`; every container is a [kind, content] pair, so that kinds survive."""
     if isinstance(value, Tensor):
-        tensors[path] = value
-        return ["tensor", path]
+        name = f"{len(tensors)}:{path}"  # numbered, since keys may hold slashes themselves
+        tensors[name] = value
+        return ["tensor", name]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, dict):
