@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -47,30 +48,38 @@ def decode_rle(counts: bytes, size_hw: tuple[int, int]) -> Bool[np.ndarray, "h w
 
     Raises `PixelkinError` where `counts` is malformed or describes another size.
     """
-    try:
+    with _rle_errors(size_hw):
         mask: np.ndarray = coco_mask.decode(_rle(counts, size_hw))
+    return mask.view(bool)
+
+
+def rle_area(counts: bytes, size_hw: tuple[int, int]) -> int:
+    """Number of pixels inside, without decoding the mask."""
+    with _rle_errors(size_hw):
+        return int(coco_mask.area(_rle(counts, size_hw)))
+
+
+def rle_box_xywh(counts: bytes, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Bounding box (left, top, width, height) in pixels, as COCO writes it; zeros when empty."""
+    with _rle_errors(size_hw):
+        x, y, width, height = (int(v) for v in coco_mask.toBbox(_rle(counts, size_hw)))
+    return x, y, width, height
+
+
+def _rle(counts: bytes, size_hw: tuple[int, int]) -> dict[str, object]:
+    return {"size": [int(size_hw[0]), int(size_hw[1])], "counts": counts}
+
+
+@contextmanager
+def _rle_errors(size_hw: tuple[int, int]) -> Iterator[None]:
+    try:
+        yield
     except (ValueError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise PixelkinError(
             f"run-length counts do not describe a {size_hw[1]}×{size_hw[0]} mask ({reason}); "
             "check the size, or write the masks again"
         ) from error
-    return mask.view(bool)
-
-
-def rle_area(counts: bytes, size_hw: tuple[int, int]) -> int:
-    """Number of pixels inside, without decoding the mask."""
-    return int(coco_mask.area(_rle(counts, size_hw)))
-
-
-def rle_box_xywh(counts: bytes, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Bounding box (left, top, width, height) in pixels, as COCO writes it; zeros when empty."""
-    x, y, width, height = (int(v) for v in coco_mask.toBbox(_rle(counts, size_hw)))
-    return x, y, width, height
-
-
-def _rle(counts: bytes, size_hw: tuple[int, int]) -> dict[str, object]:
-    return {"size": [int(size_hw[0]), int(size_hw[1])], "counts": counts}
 
 
 # Label maps

@@ -11,7 +11,15 @@ from pixelkin.media.folder import FRAME_SUFFIXES, FrameFolder, frame_paths, read
 from pixelkin.media.video_file import VideoFile
 from pixelkin.media.writer import VideoWriter
 
-__all__ = ["Clip", "Frame", "VideoWriter", "open_clip", "read_image"]
+__all__ = [
+    "FRAME_SUFFIXES",
+    "Clip",
+    "Frame",
+    "VideoWriter",
+    "frame_paths",
+    "open_clip",
+    "read_image",
+]
 
 
 def open_clip(path: str | os.PathLike[str], *, fps: float = 24.0, threads: int = 1) -> Clip:
