@@ -238,7 +238,9 @@ def rasterise(reference: Reference, size_hw: tuple[int, int]) -> UInt8[np.ndarra
         x, y = reference.point_xy
         labels[int(y), int(x)] = reference.label
     elif isinstance(reference, Scribble):
-        path = np.floor(np.array(reference.points_xy)).astype(np.int32)
+        # OpenCV draws nothing for one point alone.
+        points = reference.points_xy if len(reference.points_xy) > 1 else reference.points_xy * 2
+        path = np.floor(np.array(points)).astype(np.int32)
         cv2.polylines(labels, [path[:, None]], False, reference.object_id, reference.width_px)
     else:
         labels[~_inside(reference, size_hw)] = 0
