@@ -35,13 +35,13 @@ from pixelkin.tracking import FrameCells, as_parts, frame_cells, predict, rememb
 
 LONGEST_PX = 512
 VALIDATION = 0.1
-FROZEN_BLOCKS = 2  # of 5: the stem and the blocks to stride 4 keep ImageNet's weights
+FROZEN_BLOCKS = 3  # of 5: the stem and the blocks to stride 8 keep ImageNet's weights
 
 
 def recipe(
     *,
     data: Path,
-    steps: int = 6000,
+    steps: int = 7000,
     batch_size: int = 4,
     frames: int = 4,
     learning_rate: float = 1e-3,
@@ -166,7 +166,9 @@ def follow_loss(model: nn.Module, batch: ClipBatch) -> dict[str, Tensor]:
     return {
         "bce": masked_bce(flat_logits, flat_target, flat_valid),
         "jaccard": soft_jaccard_loss(flat_logits, flat_target, flat_valid),
-        "triplet": clip_triplet_loss(embeddings, torch.where(coarse == 1, 1, coarse * 0)),
+        "triplet": clip_triplet_loss(
+            embeddings, torch.where(coarse == IGNORE, IGNORE, (coarse == 1).long())
+        ),
     }
 
 
