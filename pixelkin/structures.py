@@ -67,9 +67,7 @@ class ClipBatch:
 
     def to(self, device: torch.device | str) -> ClipBatch:
         """The same batch on `device`."""
-        return ClipBatch(
-            self.images.to(device), self.labels.to(device), self.prompts.to(device)
-        )
+        return ClipBatch(self.images.to(device), self.labels.to(device), self.prompts.to(device))
 
 
 @dataclass(frozen=True)

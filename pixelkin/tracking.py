@@ -54,7 +54,7 @@ def remember(
     parts: Float[Tensor, "b o q p"],
     weights: Float[Tensor, "b o q"] | None = None,
 ) -> Memory:
-    """A frame with known or predicted masks, as memory; `weights` None means all cells are known."""
+    """A frame with known or predicted masks, as memory; `weights` None: all cells are known."""
     if weights is None:
         weights = torch.ones_like(parts[..., 0])
     return Memory(frame.embeddings, frame.features, parts, weights)

@@ -310,7 +310,7 @@ def cover_transform(
     flip = -1.0 if rng.random() < 0.5 else 1.0
     base = np.array([[scale, 0, -offset[0]], [0, scale, -offset[1]], [0, 0, 1.0]])
     mirror = np.array([[flip, 0, size_hw[1] if flip < 0 else 0], [0, 1, 0], [0, 0, 1.0]])
-    return mirror @ base
+    return np.asarray(mirror @ base)
 
 
 def place_transform(

@@ -146,7 +146,7 @@ def _nearness(mass: Tensor, sharpness: float) -> Tensor:
 def discriminant_features(
     embeddings: Float[Tensor, "b q d"], context: Float[Tensor, "b q c"]
 ) -> Float[Tensor, "b q e"]:
-    """What the discriminant sees of a cell: embedding, context and a constant, each of unit norm."""
+    """What the discriminant sees of a cell: embedding, context, a constant, each of unit norm."""
     one = torch.ones_like(embeddings[..., :1])
     return torch.cat([embeddings, F.normalize(context, dim=2), one], dim=2)
 

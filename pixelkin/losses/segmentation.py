@@ -29,6 +29,5 @@ def soft_jaccard_loss(
     either = (probability + target - probability * target).sum(dim=(1, 2))
     present = target.sum(dim=(1, 2)) > 0
     jaccard = both / either.clamp(min=1e-6)
-    return torch.where(present, 1.0 - jaccard, torch.zeros_like(jaccard)).sum() / present.sum().clamp(
-        min=1
-    )
+    loss = torch.where(present, 1.0 - jaccard, torch.zeros_like(jaccard))
+    return loss.sum() / present.sum().clamp(min=1)

@@ -39,8 +39,8 @@ class TimmBackbone(nn.Module):
         missing = [stride for stride in strides if stride not in reductions]
         if missing:
             raise PixelkinError(
-                f"{name} has no feature map at stride {missing[0]}: it has {sorted(set(reductions))}; "
-                "choose among these, or set output_stride"
+                f"{name} has no feature map at stride {missing[0]}: it has "
+                f"{sorted(set(reductions))}; choose among these, or set output_stride"
             )
         levels = tuple(
             max(i for i, reduction in enumerate(reductions) if reduction == stride)
