@@ -172,6 +172,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(path)
+    except FileNotFoundError as error:
+        raise PixelkinError(f"{path} is missing; copy or download it again") from error
     except (SafetensorError, OSError, ValueError) as error:
         if _is_pickle(path):
             raise PixelkinError(f"{path} is a pickle under another name: {_CONVERT}") from error

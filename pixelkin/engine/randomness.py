@@ -66,9 +66,10 @@ def set_rng_state(state: dict[str, Tensor], device: torch.device) -> None:
     np.random.set_state(
         ("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, _number(cached))
     )
-    torch.set_rng_state(state["torch"].cpu().to(torch.uint8))
+    # Cloned, because torch reads from the start of the storage even where this is a later row.
+    torch.set_rng_state(state["torch"].cpu().clone())
     if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"].cpu().to(torch.uint8), device)
+        torch.cuda.set_rng_state(state["cuda"].cpu().clone(), device)
 
 
 def _bits(number: float) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from pixelkin.checkpoint import load_into
@@ -202,10 +203,7 @@ def save(run: Run) -> None:
     """Write `last.ckpt`. All processes must call this; the first one writes."""
     training, fabric = run.training, run.fabric
     # Every process draws its own random numbers.
-    rng = {
-        name: cast(Tensor, fabric.all_gather(value.unsqueeze(0))).reshape(fabric.world_size, -1)
-        for name, value in rng_state(fabric.device).items()
-    }
+    rng = {name: _gather(fabric, value) for name, value in rng_state(fabric.device).items()}
     if fabric.is_global_zero:
         schedule, average = training.schedule, run.average
         tree = {
@@ -220,3 +218,13 @@ def save(run: Run) -> None:
         }
         save_tree(run.out / LAST, tree)
     fabric.barrier()
+
+
+def _gather(fabric: Fabric, value: Tensor) -> Tensor:
+    """(n,) of every process → (processes, n)."""
+    value = value.to(fabric.device)
+    parts = [torch.empty_like(value) for _ in range(fabric.world_size)]
+    if fabric.world_size == 1:
+        return value.unsqueeze(0)
+    torch.distributed.all_gather(parts, value)
+    return torch.stack(parts)
