@@ -1,0 +1,80 @@
+"""From a checkpoint to something that runs."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pixelkin.checkpoint import load_into, load_state, read_config, resolve
+from pixelkin.errors import PixelkinError
+from pixelkin.models.retrieval_model import RetrievalModel, small_model
+from pixelkin.models.runtime import EagerRuntime, OnnxRuntime, Runtime, pick_device
+
+DEFAULT = Path(__file__).parent / "weights" / "small"
+"""The model inside the package."""
+
+ARCHITECTURES = {"small": small_model}
+
+Engine = Literal["auto", "onnx", "torch"]
+
+
+def load_model(source: str | Path | None = None) -> RetrievalModel:
+    """The torch module of a checkpoint, for training and export.
+
+    Raises:
+        PixelkinError: no such checkpoint, another architecture, or a pickle.
+    """
+    folder = resolve(source or DEFAULT)
+    config = read_config(folder)
+    architecture = config.get("architecture")
+    if architecture not in ARCHITECTURES:
+        raise PixelkinError(
+            f"{folder} holds the architecture {architecture!r}: expected one of "
+            f"{', '.join(sorted(ARCHITECTURES))}; choose another checkpoint"
+        )
+    model = ARCHITECTURES[architecture]()
+    load_into(model, load_state(folder), source=folder)
+    return model
+
+
+def load(
+    source: str | Path | None = None, *, device: str = "auto", engine: Engine = "auto"
+) -> Runtime:
+    """A model ready to run.
+
+    Args:
+        source: a checkpoint folder or a hub id; None takes the model inside the package, which
+            needs no network.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
+        engine: "onnx" runs the exported graphs beside the checkpoint, on the CPU; "torch" runs
+            the module; "auto" takes the graphs on the CPU where they belong to these weights.
+
+    Raises:
+        PixelkinError: as `load_model`; the device is missing; no graphs where they were asked for.
+    """
+    folder = resolve(source or DEFAULT)
+    place = pick_device(device)
+    graphs = has_graphs(folder)
+    if engine == "onnx" and not graphs:
+        raise PixelkinError(
+            f"{folder} has no exported graphs of these weights; run pixelkin export {folder}, "
+            "or use the torch engine"
+        )
+    if engine == "onnx" or (engine == "auto" and place.type == "cpu" and graphs):
+        read_config(folder)
+        return OnnxRuntime(folder / "embed.onnx", folder / "decode.onnx")
+    return EagerRuntime(load_model(folder), place)
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the weights: graphs are used only with the weights they were made from."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def has_graphs(folder: Path) -> bool:
+    """Whether `folder` holds exported graphs of its own weights."""
+    stamp = folder / "graphs.sha256"
+    return (
+        stamp.is_file()
+        and (folder / "model.safetensors").is_file()
+        and stamp.read_text().strip() == weights_digest(folder)
+    )

@@ -1,0 +1,104 @@
+"""What the references say about ONE object in one frame, as the networks were trained to see it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from pixelkin.grouping.references import (
+    Box,
+    Click,
+    Mask,
+    Reference,
+    Scribble,
+    rasterise,
+    reference_object_ids,
+)
+from pixelkin.structures import IGNORE
+
+CLICK_RADIUS_PX = 3
+"""A click stands for the few pixels about it; training draws its clicks alike."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is marked of one object in one frame.
+
+    Attributes:
+        marks: uint8 (H, W): 1 object, 0 not the object, `IGNORE` unmarked.
+        exact: the same without the discs about clicks: what the answer must honour.
+        boxed: whether a box of this object is among them.
+    """
+
+    marks: UInt8[np.ndarray, "h w"]
+    exact: UInt8[np.ndarray, "h w"]
+    boxed: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every pixel is marked: then there is nothing to predict."""
+        return not bool((self.exact == IGNORE).any())
+
+    @property
+    def strength(self) -> int:
+        """How much of the object is marked; following begins in the frame with most. 0: nothing."""
+        return 2 * int((self.exact == 1).sum()) + int(self.boxed)
+
+
+def speaks_of(reference: Reference, object_id: int) -> bool:
+    """Whether a reference is about an object: names it, or marks background (object 0)."""
+    if isinstance(reference, Click | Scribble) and reference.object_id == 0:
+        return True
+    return object_id in reference_object_ids(reference)
+
+
+def prompt_for(
+    references: Sequence[Reference], object_id: int, size_hw: tuple[int, int]
+) -> Prompt:
+    """The prompt for one object from all references of one frame.
+
+    Marks of other objects are "not this object". A mask's background is background for the objects
+    in that mask alone, so that an object added beside it later is not forbidden there; the outside
+    of a box likewise, and its inside says nothing. Strokes lie above areas, later above earlier.
+    """
+    areas = np.full(size_hw, IGNORE, np.uint8)
+    strokes, discs = areas.copy(), areas.copy()
+    boxed = False
+    for reference in references:
+        if isinstance(reference, Mask):
+            labels = reference.labels
+            named = object_id in reference.object_ids
+            areas[(labels != IGNORE) & ((labels != 0) | named)] = 0
+            areas[labels == object_id] = 1
+        elif isinstance(reference, Box):
+            if reference.object_id == object_id:
+                # The core that plain retrieval takes for the object is too often background here.
+                areas[rasterise(reference, size_hw) == 0] = 0
+                boxed = True
+        elif isinstance(reference, Click) and not reference.positive:
+            if reference.object_id in (0, object_id):
+                _stamp(reference, 0, size_hw, strokes, discs)
+        elif isinstance(reference, Click):
+            label = int(reference.object_id == object_id)
+            _stamp(reference, label, size_hw, strokes, discs)
+        else:
+            drawn = rasterise(reference, size_hw) != IGNORE
+            strokes[drawn] = discs[drawn] = int(reference.object_id == object_id)
+    exact = np.where(strokes != IGNORE, strokes, areas)
+    marks = np.where(strokes != IGNORE, strokes, np.where(discs != IGNORE, discs, areas))
+    return Prompt(marks, exact, boxed)
+
+
+def _stamp(
+    click: Click,
+    label: int,
+    size_hw: tuple[int, int],
+    strokes: UInt8[np.ndarray, "h w"],
+    discs: UInt8[np.ndarray, "h w"],
+) -> None:
+    rasterise(click, size_hw)  # raises where the click is outside the frame
+    x, y = int(click.point_xy[0]), int(click.point_xy[1])
+    strokes[y, x] = label
+    cv2.circle(discs, (x, y), CLICK_RADIUS_PX, label, -1)

@@ -1,0 +1,266 @@
+"""Clip sessions: mark objects in any frame, ask for any frame's masks.
+
+    with open_clip("clip.mp4") as clip, ClipSession(pixelkin.load(), clip) as session:
+        session.add(Click(frame=0, point_xy=(320, 240), object_id=1))
+        masks = session.segments(40)
+
+References are plain data (pixelkin.grouping.references). Each frame is embedded once, when it is
+first needed; after that a reference costs retrieval and one pass of the small decoder per frame
+that depends on it. What a session answers depends on its references alone, not on how it came to
+them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from pixelkin.errors import PixelkinError
+from pixelkin.following import Follower, FollowSettings, Plan
+from pixelkin.grouping.references import Reference, check_reference, reference_object_ids
+from pixelkin.masks import segments_from_labels
+from pixelkin.media import Clip
+from pixelkin.models.runtime import MULTIPLE, Runtime
+from pixelkin.prompting import Prompt, prompt_for, speaks_of
+from pixelkin.store import ArrayStore
+from pixelkin.structures import IGNORE, Fields, Segments
+from pixelkin.tracking import FrameCells, frame_cells
+
+_RECENT_CELLS = 8
+_BACKWARD_STRETCH = 32
+
+
+class ClipSession:
+    """References on a clip, and the masks that follow from them.
+
+    Args:
+        runtime: the model, from `pixelkin.load`.
+        clip: the frames, from `open_clip`; or any sequence of uint8 (H, W, 3) arrays with
+            `size_hw` and `frames(start)`.
+        budget_mb: memory for embeddings and masks; what is more goes to a temporary file.
+        spill_dir: where that file lies; None takes the system's temporary folder.
+        settings: how the past is remembered.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        clip: Clip,
+        *,
+        budget_mb: float = 512,
+        spill_dir: Path | None = None,
+        settings: FollowSettings | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.clip = clip
+        self.store = ArrayStore(int(budget_mb * 2**20), directory=spill_dir)
+        self._follower = Follower(
+            runtime, self._cells, self.store, settings or FollowSettings()
+        )
+        self._references: tuple[Reference, ...] = ()
+        self._past: list[tuple[Reference, ...]] = []
+        self._plans: dict[int, Plan] = {}
+        self._prompts: dict[tuple[object, ...], Prompt] = {}
+        self._recent: OrderedDict[int, FrameCells] = OrderedDict()
+        self._scan: Iterator[UInt8[np.ndarray, "h w 3"]] | None = None
+        self._scan_at = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give memory and the temporary file back."""
+        self._scan = None
+        self._recent.clear()
+        self.store.close()
+
+    # References
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """All references, in the order in which they were added."""
+        return self._references
+
+    @property
+    def object_ids(self) -> list[int]:
+        """Ids of the objects that can be followed: marked somewhere, not only excluded."""
+        return sorted(self._plans)
+
+    def add(self, *references: Reference) -> None:
+        """Add references. Of strokes that overlap, the later counts."""
+        self._set((*self._references, *references))
+
+    def remove(self, reference: Reference) -> None:
+        """Remove a reference that is equal to the one given."""
+        self._set(_without(self._references, reference))
+
+    def change(self, old: Reference, new: Reference) -> None:
+        """Put a reference in the place of another."""
+        _without(self._references, old)
+        place = self._references.index(old)
+        self._set((*self._references[:place], new, *self._references[place + 1 :]))
+
+    def replace_all(self, references: Sequence[Reference]) -> None:
+        """Set all references at once."""
+        self._set(tuple(references))
+
+    def undo(self) -> None:
+        """Take back the last edit of the references; without one, an error."""
+        if not self._past:
+            raise PixelkinError("there is nothing to undo: no reference was added or removed")
+        self._apply(self._past.pop())
+
+    def _set(self, references: tuple[Reference, ...]) -> None:
+        for reference in references:
+            check_reference(reference, self.clip.size_hw, len(self.clip))
+        before = self._references
+        self._apply(references)
+        self._past.append(before)
+
+    def _apply(self, references: tuple[Reference, ...]) -> None:
+        self._references = references
+        objects = sorted({i for r in references for i in reference_object_ids(r)})
+        plans, prompts = {}, {}
+        for object_id in objects:
+            frames = sorted({r.frame for r in references if speaks_of(r, object_id)})
+            found = {}
+            for frame in frames:
+                here = tuple(r for r in references if r.frame == frame)
+                key = (object_id, here)
+                prompts[key] = self._prompts.get(key) or prompt_for(
+                    here, object_id, self.clip.size_hw
+                )
+                found[frame] = prompts[key]
+            if any(prompt.strength for prompt in found.values()):
+                plans[object_id] = Plan(object_id, found)
+        self._prompts = prompts
+        self._plans = plans
+        self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        """Drop results of anchors that are gone; what an undo may need again is recomputed."""
+        alive = {(i, a) for i, plan in self._plans.items() for a in plan.digests.items()}
+        for key in self.store.keys():
+            if isinstance(key, tuple) and key[0] == "logits":
+                _, object_id, anchors, *_ = key
+                if any((object_id, anchor) not in alive for anchor in anchors):
+                    self.store.discard(key)
+
+    # Masks
+
+    def labels(self, frame: int) -> UInt8[np.ndarray, "h w"]:
+        """Label map of a frame, uint8 (H, W): object ids, 0 background."""
+        check_frame(frame, len(self.clip))
+        h, w = self.clip.size_hw
+        best = np.zeros((h, w), np.float32)
+        labels = np.zeros((h, w), np.uint8)
+        for object_id, plan in self._plans.items():
+            logits = upsample_logits(self._follower.logits(plan, frame), (h, w))
+            if frame in plan.prompts:
+                exact = plan.prompts[frame].exact
+                logits = np.where(
+                    exact == IGNORE, logits, np.where(exact == 1, np.inf, -np.inf)
+                )
+            if len(self._plans) == 1:
+                return (logits > 0).astype(np.uint8) * np.uint8(object_id)
+            won = logits > best
+            labels[won] = object_id
+            best = np.maximum(best, logits)
+        return labels
+
+    def segments(self, frame: int) -> Segments:
+        """Masks of a frame, run-length encoded."""
+        return segments_from_labels(self.labels(frame))
+
+    def all_labels(self) -> Iterator[UInt8[np.ndarray, "h w"]]:
+        """Label maps of all frames, in order."""
+        return (self.labels(frame) for frame in range(len(self.clip)))
+
+    # Embeddings
+
+    def embed(self, frame: int) -> None:
+        """Embed a frame now, so that a later question finds it done."""
+        check_frame(frame, len(self.clip))
+        if ("fields", frame) in self.store:
+            return
+        start = frame
+        if ("fields", frame + 1) in self.store and frame != self._scan_at:
+            # Followed backward: decoding is forward only, so a stretch is done at a time.
+            start = max(0, frame - _BACKWARD_STRETCH + 1)
+        for at in range(start, frame + 1):
+            image = self._image(at)
+            if ("fields", at) not in self.store:
+                fields = self.runtime.embed(image)
+                arrays = (fields.embeddings, *fields.details)
+                self.store.put(("fields", at), tuple(a.half().cpu().numpy() for a in arrays))
+
+    def _cells(self, frame: int) -> FrameCells:
+        cells = self._recent.get(frame)
+        if cells is None:
+            self.embed(frame)
+            arrays = self.store.get(("fields", frame))
+            assert arrays is not None
+            device = getattr(self.runtime, "device", "cpu")
+            with torch.inference_mode():
+                tensors = [torch.from_numpy(a).to(device).float() for a in arrays]
+                cells = frame_cells(Fields(tensors[0], tuple(tensors[1:]), MULTIPLE))
+            self._recent[frame] = cells
+            while len(self._recent) > _RECENT_CELLS:
+                self._recent.popitem(last=False)
+        self._recent.move_to_end(frame)
+        return cells
+
+    def _image(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Frames asked for in order come from one scan, decoded ahead in a thread."""
+        if self._scan is None or frame != self._scan_at:
+            self._scan = self.clip.frames(frame)
+            self._scan_at = frame
+        image = next(self._scan)
+        self._scan_at += 1
+        return image
+
+
+def upsample_logits(
+    logits: np.ndarray, size_hw: tuple[int, int]
+) -> np.ndarray:
+    """Logits at stride 4 of the padded frame, bilinearly at full size, float32 (H, W)."""
+    h4, w4 = logits.shape
+    full = cv2.resize(
+        logits.astype(np.float32), (w4 * 4, h4 * 4), interpolation=cv2.INTER_LINEAR
+    )
+    return full[: size_hw[0], : size_hw[1]]
+
+
+def check_frame(frame: int, count: int) -> None:
+    """Raise `PixelkinError` where a frame index is outside the clip."""
+    if not 0 <= frame < count:
+        raise PixelkinError(
+            f"frame {frame} is outside the clip: it has {count} frames, numbered 0 to "
+            f"{count - 1}; choose one of them"
+        )
+
+
+def _without(references: tuple[Reference, ...], reference: Reference) -> tuple[Reference, ...]:
+    if reference not in references:
+        raise PixelkinError(
+            f"the session has no such reference: {type(reference).__name__} in frame "
+            f"{reference.frame}; see session.references"
+        )
+    place = references.index(reference)
+    return (*references[:place], *references[place + 1 :])
