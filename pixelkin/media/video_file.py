@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator
@@ -158,7 +159,8 @@ class VideoFile(Clip):
 
 
 def _rgb(frame: av.VideoFrame) -> Frame:
-    rgb: np.ndarray = frame.to_ndarray(format="rgb24")
+    # Several threads slow the conversion down and fight the caller's for the cores.
+    rgb: np.ndarray = frame.to_ndarray(format="rgb24", threads=1)
     quarters = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, quarters)) if quarters else rgb
 
@@ -173,28 +175,46 @@ def _list_packets(path: Path, container: Any, stream: Any) -> tuple[array[int] |
     whole, untimed = 0, False
     with suppress(FFmpegError):
         for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_corrupt:
+            if packet.is_corrupt or (packet.dts is packet.pts is None and packet.size == 0):
                 continue
             whole += 1
-            # What comes before the first keyframe cannot be decoded, what an edit list cuts off
-            # is not shown.
-            if packet.is_discard or not (keys or packet.is_keyframe or untimed):
+            # AVI counts a frame that repeats the one before as a packet of no bytes.
+            if packet.size == 0:
+                continue
+            # What comes before the first keyframe cannot be decoded.
+            if not (keys or packet.is_keyframe or untimed):
                 continue
             if packet.pts is None:
                 untimed = True
                 continue
-            times.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
-    if whole < stream.frames:
+            # What an edit list cuts off is decoded for others' sake, and not shown.
+            if not packet.is_discard:
+                times.append(packet.pts)
+    promised = max(stream.frames, _frames_by_duration(stream, times))
+    if whole < promised:
         raise PixelkinError(
-            f"{path} is truncated: {whole} of {stream.frames} frames are readable; copy it again, "
+            f"{path} is truncated: {whole} of {promised} frames are readable; copy it again, "
             "or re-encode it to keep the readable part"
         )
     if untimed or not times or len(set(times)) < len(times):
         return None, [0]
     shown = array("q", sorted(time for time in times if time >= keys[0]))
-    return shown, [bisect_left(shown, key) for key in sorted(keys)]
+    return shown, sorted({bisect_left(shown, key) for key in keys})
+
+
+def _frames_by_duration(stream: Any, times: list[int]) -> int:
+    """Frames that Matroska's own note of the stream's duration promises, 0 where it is kept."""
+    note = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
+    if note is None or len(times) < 2:
+        return 0
+    promised_s = int(note[1]) * 3600 + int(note[2]) * 60 + float(note[3])
+    span_s = float((max(times) - min(times)) * stream.time_base)
+    frame_s = span_s / (len(times) - 1)
+    # Rates may vary and the note counts from zero: only a clear gap is a loss.
+    ends_s = float(max(times) * stream.time_base) + frame_s
+    return round(promised_s / frame_s) if promised_s - ends_s > max(0.5, 2 * frame_s) else 0
 
 
 def _why_unreadable(path: Path, error: FFmpegError) -> str:

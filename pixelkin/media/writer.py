@@ -74,7 +74,9 @@ class VideoWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path))
             with self._failing_as_oserror():
-                self._container: Any = av.open(str(temporary), "w")
+                # The index in front: browsers start to play before they have the whole file.
+                front = {} if self.path.suffix.lower() == ".webm" else {"movflags": "faststart"}
+                self._container: Any = av.open(str(temporary), "w", options=front)
                 stack.callback(self._abandon)
                 name = "prores_aw" if self._prores else "libvpx-vp9"
                 options = {} if self._prores else _VP9
@@ -101,7 +103,13 @@ class VideoWriter:
             frame = np.pad(frame, ((0, rows), (0, columns), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(
             np.ascontiguousarray(frame), format="rgba" if self.alpha else "rgb24"
-        ).reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=_VIDEO_RANGE)
+        ).reformat(
+            format=self._pixels,
+            dst_colorspace=_BT709,
+            dst_color_range=_VIDEO_RANGE,
+            # With several threads swscale spoils alpha at the borders of their slices (FFmpeg 8).
+            threads=1,
+        )
         with self._failing_as_oserror():
             self._container.mux(self._stream.encode(picture))
         self._count += 1
