@@ -64,8 +64,8 @@ def nearest(
 
 
 def _faiss_wins(queries: int, references: int) -> bool:
-    # benchmarks/results/retrieval.json: faiss blocks its products by 4,096 queries, and has
-    # nothing to share between cores below that.
+    # Measured by benchmarks/retrieval.py. faiss blocks its products by 4,096 queries, and shares
+    # the work badly between cores below that; torch stays in the cache with few references.
     return queries >= 4096 and references >= 4096
 
 
@@ -75,13 +75,9 @@ def _nearest_faiss(
     # Imported here: it takes .1 s, and a GPU session never needs it.
     import faiss
 
-    half = -0.5 * references.square().sum(1, keepdim=True)
-    # max(q·r − |r|²/2) is min |q − r|², and faiss is fastest at inner products. The offset rides
-    # along as one more dimension.
-    longer_queries = functional.pad(queries, (0, 1), value=1.0).contiguous().numpy()
-    longer = torch.cat([references, half], 1).contiguous().numpy()
-    scores, index = faiss.knn(longer_queries, longer, k, metric=faiss.METRIC_INNER_PRODUCT)
-    return _to_distances(queries, torch.from_numpy(scores)), torch.from_numpy(index)
+    distances, index = faiss.knn(queries.contiguous().numpy(), references.contiguous().numpy(), k)
+    # Rounding makes distances of equal vectors slightly negative.
+    return torch.from_numpy(distances).clamp_min_(0), torch.from_numpy(index)
 
 
 def _nearest_torch(
@@ -114,11 +110,6 @@ def _nearest_torch(
             value, column = scores.topk(k, dim=1)
         best[start : start + chunk] = value
         index[start : start + chunk] = column
-    return _to_distances(queries, best), index
-
-
-def _to_distances(
-    queries: Float[Tensor, "q d"], scores: Float[Tensor, "q k"]
-) -> Float[Tensor, "q k"]:
     # Rounding makes distances of equal vectors slightly negative.
-    return (queries.square().sum(1, keepdim=True) - 2 * scores).clamp_min_(0)
+    distances = (queries.square().sum(1, keepdim=True) - 2 * best).clamp_min_(0)
+    return distances, index
