@@ -8,6 +8,7 @@ from pathlib import Path
 from pixelkin.errors import PixelkinError
 from pixelkin.media.clip import Clip, Frame
 from pixelkin.media.folder import FRAME_SUFFIXES, FrameFolder, frame_paths, read_image
+from pixelkin.media.memory import MemoryClip
 from pixelkin.media.video_file import VideoFile
 from pixelkin.media.writer import VideoWriter
 
@@ -15,6 +16,7 @@ __all__ = [
     "FRAME_SUFFIXES",
     "Clip",
     "Frame",
+    "MemoryClip",
     "VideoWriter",
     "frame_paths",
     "open_clip",
