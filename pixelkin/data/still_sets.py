@@ -1,0 +1,73 @@
+"""The stills that the shipped models are trained on: four public sets, never a frame of DAVIS."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pixelkin.data.bsds import Bsds
+from pixelkin.data.ccp import Ccp
+from pixelkin.data.instance_png import InstancePng
+from pixelkin.data.splits import split_by_name
+from pixelkin.data.synthetic_clips import shrink
+from pixelkin.data.yolo_seg import YoloSeg
+from pixelkin.errors import PixelkinError
+from pixelkin.structures import Sample
+
+
+def _coco_mini(data: Path) -> YoloSeg:
+    root = data / "coco_mini"
+    return YoloSeg(root / "images/train2017", root / "instance_segmentation/labels/train2017")
+
+
+def _penn_fudan(data: Path) -> InstancePng:
+    root = data / "penn_fudan"
+    return InstancePng(root / "PNGImages", root / "PedMasks", mask_suffix="_mask")
+
+
+_SOURCES: dict[str, Callable[[Path], YoloSeg | InstancePng | Ccp | Bsds]] = {
+    "coco_mini": _coco_mini,
+    "penn_fudan": _penn_fudan,
+    "ccp": lambda data: Ccp(data / "ccp", target="person"),
+    "bsds500": lambda data: Bsds(data / "bsds500", "train"),
+}
+# Fashion photos are many and alike; the varied sets are seen more often.
+_REPEATS = {"coco_mini": 4, "penn_fudan": 1, "ccp": 1, "bsds500": 2}
+
+STILL_SETS = tuple(_SOURCES)
+"""Names of the sets."""
+
+OBJECT_SETS = ("coco_mini", "penn_fudan", "ccp")
+"""Those that tell objects from background; `bsds500` has regions everywhere."""
+
+
+def still_sets(
+    data: Path,
+    *,
+    validation: float,
+    longest_px: int,
+    limit: int = 0,
+    names: Sequence[str] = STILL_SETS,
+) -> tuple[list[Sample], list[Sample]]:
+    """Stills to train on and stills held out, split by file name, read into memory.
+
+    Args:
+        data: folder that holds the sets, each in its public layout: `coco_mini`, `penn_fudan`,
+            `ccp`, `bsds500`.
+        validation: share that is held out.
+        longest_px: larger stills are scaled down to this.
+        limit: stills per set and part, for a quick trial; 0 takes all.
+        names: the sets to take.
+
+    Returns:
+        (train, held out). Some sets come several times in `train`; the samples are shared.
+    """
+    train: list[Sample] = []
+    held_out: list[Sample] = []
+    for name in names:
+        if name not in _SOURCES:
+            raise PixelkinError(f"still set {name!r} is unknown; choose {', '.join(STILL_SETS)}")
+        source = _SOURCES[name](data)
+        ours, theirs = split_by_name(source.names, validation=validation)
+        stop = limit or None
+        train += [shrink(source[i], longest_px=longest_px) for i in ours[:stop]] * _REPEATS[name]
+        held_out += [shrink(source[i], longest_px=longest_px) for i in theirs[:stop]]
+    return train, held_out
