@@ -227,6 +227,7 @@ def test_floors_in_the_documents_are_those_that_are_enforced():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
     (contract,) = tool["importlinter"]["contracts"]
     enforced = [re.findall(r"\w+", layer) for layer in contract["layers"]]
+    enforced.remove(["__main__"])
     for document in (ROOT / "README.md", ROOT / "docs" / "adr" / "0001-floors-and-rooms.md"):
         blocks = re.findall(r"^```\n(cli\b.+?)^```$", document.read_text("utf-8"), re.M | re.S)
         assert len(blocks) == 1
