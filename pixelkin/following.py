@@ -21,13 +21,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pixelkin.grouping.evidence import Memory, discriminant, join, label_parts, local_bias, parts_of
-from pixelkin.models.runtime import Runtime, pad_image
+from pixelkin.runtime import Runtime, pad_image
 from pixelkin.prompting import Prompt
 from pixelkin.store import ArrayStore
-from pixelkin.tracking import FrameCells, predict, remember
+from pixelkin.tracking import FrameCells, Question, remember
 
 SURE = 12.0
 """Logit of a pixel that the user marked."""
+
+_MEMORIES_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class FollowSettings:
     """
 
     memory_every: int = 5
-    memory_frames: int = 3
+    memory_frames: int = 1
     anchors: int = 3
 
 
@@ -134,7 +136,7 @@ class Follower:
         self.cells_of = cells_of
         self.store = store
         self.settings = settings
-        self._memories: OrderedDict[tuple[object, ...], tuple[Memory, Tensor]] = OrderedDict()
+        self._memories: OrderedDict[tuple[object, ...], tuple[tuple[Tensor, Tensor], Tensor]] = OrderedDict()
         self._bias: dict[tuple[int, int], Tensor] = {}
 
     def logits(self, plan: Plan, frame: int) -> Float[np.ndarray, "h4 w4"]:
@@ -158,15 +160,10 @@ class Follower:
         cells = self.cells_of(frame)
         before = self._parts(plan, path, frame - path.step)
         nearby = remember(self.cells_of(frame - path.step), before)
-        return predict(
-            self.runtime.decode,
-            cells,
-            memory=memory,
-            nearby=nearby,
-            bias=self._bias_of(cells),
-            previous=before,
-            direction=direction,
-        )[0, 0]
+        question = Question(
+            *memory, nearby.embeddings, nearby.columns(), self._bias_of(cells), before, direction
+        )
+        return self.runtime.answer(cells, question)[0, 0]
 
     @torch.inference_mode()
     def _anchor(self, plan: Plan, path: Path) -> Float[np.ndarray, "h4 w4"]:
@@ -181,58 +178,63 @@ class Follower:
         cells = self.cells_of(frame)
         marked = remember(cells, filled, weights)
         bias = self._bias_of(cells)
-        memory, nearby, direction, previous = marked, marked, None, known
+        memory, nearby, previous = marked, marked, known
         approach = plan.approach(path)
         if approach is not None:
             propagated = self._along(plan, approach, frame)
-            past, _ = self._memory(plan, approach, frame)
-            memory = join([past, marked])
+            # Of this frame only the marked cells say anything; they are few.
+            told = torch.nonzero(weights[0, 0])[:, 0]
+            marked = _select(marked, told)
+            memory = join([*self._remembered(plan, approach, frame), marked])
             near = self.cells_of(frame - approach.step)
             nearby = join(
                 [remember(near, self._parts(plan, approach, frame - approach.step)), marked]
             )
-            bias = torch.cat([bias, bias], dim=1)
+            bias = torch.cat([bias, bias[:, told]], dim=1)
             previous = torch.where(known == 0.5, _to_parts(propagated), known)
-        direction = discriminant(memory)
-        logits = predict(
-            self.runtime.decode,
-            cells,
-            memory=memory,
-            nearby=nearby,
-            bias=bias,
-            previous=previous,
-            direction=direction,
-        )[0, 0]
-        told = _as_map((known * 2 - 1) * SURE, cells.grid_hw)
-        return self._keep(path, frame, torch.where(told == 0, logits, told))
+        question = Question(
+            memory.embeddings,
+            memory.columns(),
+            nearby.embeddings,
+            nearby.columns(),
+            bias,
+            previous,
+            discriminant(memory),
+        )
+        logits = self.runtime.answer(cells, question)[0, 0]
+        sure = _as_map((known * 2 - 1) * SURE, cells.grid_hw)
+        return self._keep(path, frame, torch.where(sure == 0, logits, sure))
 
-    def _memory(self, plan: Plan, path: Path, frame: int) -> tuple[Memory, Tensor]:
-        """What is remembered on the way to `frame`: anchors passed, and some followed frames."""
-        anchors = path.anchors
-        kept = anchors if len(anchors) <= self.settings.anchors else (
-            anchors[0], *anchors[-(self.settings.anchors - 1) :]
-        )  # fmt: skip
-        every, start = self.settings.memory_every, path.start
-        count = abs(frame - path.step - start) // every if every else 0
-        first = max(1, count - self.settings.memory_frames + 1)
-        followed = [start + path.step * every * k for k in range(first, count + 1)]
-        key = (path, tuple(a for a, _ in kept), tuple(followed))
+    def _memory(self, plan: Plan, path: Path, frame: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """(keys, columns) and discriminant of what is remembered on the way to `frame`."""
+        key = (path, *self._followed(path, frame))
         if key not in self._memories:
-            shards = []
-            for i, anchor in enumerate(anchors):
-                if anchor in kept:
-                    sub = Path(path.object_id, anchors[: i + 1], 1)
-                    shards.append((anchor[0], _to_parts(self._anchor_logits(plan, sub))))
-            shards += [(at, self._parts(plan, path, at)) for at in followed]
-            memory = join([remember(self.cells_of(at), parts) for at, parts in shards])
-            self._memories[key] = (memory, discriminant(memory))
-            while len(self._memories) > 4:
+            memory = join(self._remembered(plan, path, frame))
+            table = (memory.embeddings, memory.columns())
+            self._memories[key] = (table, discriminant(memory))
+            while len(self._memories) > _MEMORIES_KEPT:
                 self._memories.popitem(last=False)
         return self._memories[key]
 
-    def _anchor_logits(self, plan: Plan, path: Path) -> Float[np.ndarray, "h4 w4"]:
-        found = self._cached(path, path.start)
-        return found if found is not None else self._anchor(plan, path)
+    def _followed(self, path: Path, frame: int) -> list[int]:
+        """Followed frames that are remembered: every so many from the last anchor, the latest."""
+        every = self.settings.memory_every
+        count = abs(frame - path.step - path.start) // every if every else 0
+        first = max(1, count - self.settings.memory_frames + 1)
+        return [path.start + path.step * every * k for k in range(first, count + 1)]
+
+    def _remembered(self, plan: Plan, path: Path, frame: int) -> list[Memory]:
+        """Anchors passed (the seed and the latest), and some followed frames."""
+        count = len(path.anchors)
+        kept = sorted({0, *range(max(0, count - self.settings.anchors + 1), count)})
+        found = []
+        for i in kept:
+            reached = Path(path.object_id, path.anchors[: i + 1], 1)
+            cells = self.cells_of(reached.start)
+            found.append(remember(cells, _to_parts(self._along(plan, reached, reached.start))))
+        for at in self._followed(path, frame):
+            found.append(remember(self.cells_of(at), self._parts(plan, path, at)))
+        return found
 
     def _parts(self, plan: Plan, path: Path, frame: int) -> Tensor:
         return _to_parts(self._along(plan, path, frame))
@@ -250,6 +252,15 @@ class Follower:
         if cells.grid_hw not in self._bias:
             self._bias = {cells.grid_hw: local_bias(cells.grid_hw).to(cells.embeddings.device)}
         return self._bias[cells.grid_hw]
+
+
+def _select(memory: Memory, index: Tensor) -> Memory:
+    return Memory(
+        memory.embeddings[:, index],
+        memory.features[:, index],
+        memory.parts[:, :, index],
+        memory.weights[:, :, index],
+    )
 
 
 def _key(path: Path, frame: int) -> tuple[object, ...]:

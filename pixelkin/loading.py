@@ -7,7 +7,7 @@ from typing import Literal
 from pixelkin.checkpoint import load_into, load_state, read_config, resolve
 from pixelkin.errors import PixelkinError
 from pixelkin.models.retrieval_model import RetrievalModel, small_model
-from pixelkin.models.runtime import EagerRuntime, OnnxRuntime, Runtime, pick_device
+from pixelkin.runtime import EagerRuntime, OnnxRuntime, Runtime, pick_device
 
 DEFAULT = Path(__file__).parent / "weights" / "small"
 """The model inside the package."""
@@ -61,7 +61,7 @@ def load(
         )
     if engine == "onnx" or (engine == "auto" and place.type == "cpu" and graphs):
         read_config(folder)
-        return OnnxRuntime(folder / "embed.onnx", folder / "decode.onnx")
+        return OnnxRuntime(folder / "embed.onnx", folder / "answer.onnx")
     return EagerRuntime(load_model(folder), place)
 
 

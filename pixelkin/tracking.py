@@ -60,30 +60,37 @@ def remember(
     return Memory(frame.embeddings, frame.features, parts, weights)
 
 
-def predict(
-    decode: Decode,
-    frame: FrameCells,
-    *,
-    memory: Memory,
-    nearby: Memory,
-    bias: Float[Tensor, "q m"],
-    previous: Float[Tensor, "b o q p"],
-    direction: Float[Tensor, "b o e"],
-) -> Float[Tensor, "b o h4 w4"]:
-    """Mask logits of every object at stride 4.
+@dataclass(frozen=True)
+class Question:
+    """What is asked of an embedded frame, for O objects: everything but the frame itself.
 
-    Args:
-        memory: what is matched anywhere in the frame.
-        nearby: what is matched near its own place: the previous frame, or this frame's clicks.
-        bias: `local_bias` between this frame's cells and those of `nearby`.
+    Attributes:
+        keys, columns: of the memory that is matched anywhere in the frame.
+        near_keys, near_columns: of what is matched near its own place: the previous frame, or this
+            frame's own clicks.
+        bias: `local_bias` between the frame's cells and those of `near_keys`.
         previous: masks of the previous frame in place, or what is known of this one; .5 unknown.
         direction: `discriminant` of the memory.
     """
-    globally = recall(frame.embeddings, memory)
-    locally = recall(frame.embeddings, nearby, bias=bias)
-    score = torch.einsum("bqe,boe->boq", frame.features, direction)
-    evidence = evidence_maps(frame.grid_hw, globally, locally, previous, score)
-    b, objects = previous.shape[:2]
+
+    keys: Float[Tensor, "b m d"]
+    columns: Float[Tensor, "b m c"]
+    near_keys: Float[Tensor, "b k d"]
+    near_columns: Float[Tensor, "b k c"]
+    bias: Float[Tensor, "q k"]
+    previous: Float[Tensor, "b o q p"]
+    direction: Float[Tensor, "b o e"]
+
+
+def predict(decode: Decode, frame: FrameCells, question: Question) -> Float[Tensor, "b o h4 w4"]:
+    """Mask logits of every object at stride 4."""
+    globally = recall(frame.embeddings, question.keys, question.columns)
+    locally = recall(
+        frame.embeddings, question.near_keys, question.near_columns, bias=question.bias
+    )
+    score = question.direction @ frame.features.transpose(1, 2)
+    evidence = evidence_maps(frame.grid_hw, globally, locally, question.previous, score)
+    b, objects = question.previous.shape[:2]
     details = [d if objects == 1 else d.repeat_interleave(objects, dim=0) for d in frame.details]
     logits = decode(details[0], details[1], details[2], evidence)
     return logits.reshape(b, objects, *logits.shape[-2:])

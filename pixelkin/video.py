@@ -23,19 +23,19 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from pixelkin.embedding_ahead import EmbeddingAhead
 from pixelkin.errors import PixelkinError
 from pixelkin.following import Follower, FollowSettings, Plan
 from pixelkin.grouping.references import Reference, check_reference, reference_object_ids
 from pixelkin.masks import segments_from_labels
 from pixelkin.media import Clip
-from pixelkin.models.runtime import MULTIPLE, Runtime
+from pixelkin.runtime import MULTIPLE, Runtime
 from pixelkin.prompting import Prompt, prompt_for, speaks_of
 from pixelkin.store import ArrayStore
 from pixelkin.structures import IGNORE, Fields, Segments
 from pixelkin.tracking import FrameCells, frame_cells
 
 _RECENT_CELLS = 8
-_BACKWARD_STRETCH = 32
 
 
 class ClipSession:
@@ -62,6 +62,7 @@ class ClipSession:
         self.runtime = runtime
         self.clip = clip
         self.store = ArrayStore(int(budget_mb * 2**20), directory=spill_dir)
+        self._embeddings = EmbeddingAhead(runtime, clip, self.store)
         self._follower = Follower(
             runtime, self._cells, self.store, settings or FollowSettings()
         )
@@ -70,8 +71,6 @@ class ClipSession:
         self._plans: dict[int, Plan] = {}
         self._prompts: dict[tuple[object, ...], Prompt] = {}
         self._recent: OrderedDict[int, FrameCells] = OrderedDict()
-        self._scan: Iterator[UInt8[np.ndarray, "h w 3"]] | None = None
-        self._scan_at = -1
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +85,7 @@ class ClipSession:
 
     def close(self) -> None:
         """Give memory and the temporary file back."""
-        self._scan = None
+        self._embeddings.close()
         self._recent.clear()
         self.store.close()
 
@@ -197,43 +196,20 @@ class ClipSession:
     def embed(self, frame: int) -> None:
         """Embed a frame now, so that a later question finds it done."""
         check_frame(frame, len(self.clip))
-        if ("fields", frame) in self.store:
-            return
-        start = frame
-        if ("fields", frame + 1) in self.store and frame != self._scan_at:
-            # Followed backward: decoding is forward only, so a stretch is done at a time.
-            start = max(0, frame - _BACKWARD_STRETCH + 1)
-        for at in range(start, frame + 1):
-            image = self._image(at)
-            if ("fields", at) not in self.store:
-                fields = self.runtime.embed(image)
-                arrays = (fields.embeddings, *fields.details)
-                self.store.put(("fields", at), tuple(a.half().cpu().numpy() for a in arrays))
+        self._embeddings.get(frame)
 
     def _cells(self, frame: int) -> FrameCells:
         cells = self._recent.get(frame)
         if cells is None:
-            self.embed(frame)
-            arrays = self.store.get(("fields", frame))
-            assert arrays is not None
-            device = getattr(self.runtime, "device", "cpu")
+            arrays = self._embeddings.get(frame)
             with torch.inference_mode():
-                tensors = [torch.from_numpy(a).to(device).float() for a in arrays]
+                tensors = [torch.from_numpy(a).to(self.runtime.device).float() for a in arrays]
                 cells = frame_cells(Fields(tensors[0], tuple(tensors[1:]), MULTIPLE))
             self._recent[frame] = cells
             while len(self._recent) > _RECENT_CELLS:
                 self._recent.popitem(last=False)
         self._recent.move_to_end(frame)
         return cells
-
-    def _image(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Frames asked for in order come from one scan, decoded ahead in a thread."""
-        if self._scan is None or frame != self._scan_at:
-            self._scan = self.clip.frames(frame)
-            self._scan_at = frame
-        image = next(self._scan)
-        self._scan_at += 1
-        return image
 
 
 def upsample_logits(

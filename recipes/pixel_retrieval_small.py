@@ -25,13 +25,13 @@ from pixelkin.data.synthetic_clips import SyntheticClips, collate_clips, shrink
 from pixelkin.data.yolo_seg import YoloSeg
 from pixelkin.engine import Training
 from pixelkin.errors import PixelkinError
-from pixelkin.grouping.evidence import discriminant, join, label_parts, local_bias, parts_of
+from pixelkin.grouping.evidence import Memory, discriminant, join, label_parts, local_bias
 from pixelkin.losses.embedding import clip_triplet_loss
 from pixelkin.losses.segmentation import masked_bce, soft_jaccard_loss
 from pixelkin.models.backbone import freeze_batch_norm
 from pixelkin.models.retrieval_model import RetrievalModel, small_model
 from pixelkin.structures import IGNORE, ClipBatch, Fields, Sample
-from pixelkin.tracking import FrameCells, as_parts, frame_cells, predict, remember
+from pixelkin.tracking import FrameCells, Question, as_parts, frame_cells, predict, remember
 
 LONGEST_PX = 512
 VALIDATION = 0.1
@@ -210,10 +210,7 @@ def follow(
             if train:
                 nearby, previous = disturb(nearby, previous, frames[0].grid_hw)
             known = join(memory)
-            answer = predict(
-                decode, frames[i], memory=known, nearby=nearby, bias=bias,
-                previous=previous, direction=discriminant(known),
-            )  # fmt: skip
+            answer = predict(decode, frames[i], ask(known, nearby, bias, previous))
             logits.append(answer[:, 0])
             previous = as_parts(answer)
             nearby = remember(frames[i], previous)
@@ -239,15 +236,20 @@ def answer_prompt(
         tuple(d[asked] for d in frame.details), frame.grid_hw,
     )  # fmt: skip
     memory = remember(some, filled[asked], weights[asked])
-    logits = predict(
-        decode, some, memory=memory, nearby=memory, bias=bias, previous=known[asked],
-        direction=discriminant(memory),
-    )  # fmt: skip
+    logits = predict(decode, some, ask(memory, memory, bias, known[asked]))
     predicted = as_parts(logits)
     predicted = torch.where(known[asked] == 0.5, predicted, known[asked])
     parts = filled.clone()
     parts[asked] = predicted
     return parts, asked, [logits[:, 0]]
+
+
+def ask(memory: Memory, nearby: Memory, bias: Tensor, previous: Tensor) -> Question:
+    """The question that memories pose to a frame."""
+    return Question(
+        memory.embeddings, memory.columns(), nearby.embeddings, nearby.columns(), bias, previous,
+        discriminant(memory),
+    )  # fmt: skip
 
 
 def disturb(nearby, previous: Tensor, grid_hw: tuple[int, int]):

@@ -10,6 +10,7 @@ A frame has Q cells of 16×16 pixels; a cell's mask has P = 16 parts of 4×4 pix
 O the number of objects, M the number of cells in memory.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,16 @@ class Memory:
     features: Float[Tensor, "b m c"]
     parts: Float[Tensor, "b o m p"]
     weights: Float[Tensor, "b o m"]
+
+    def columns(self) -> Float[Tensor, "b m c"]:
+        """What a vote adds up, C = O·(P + 2): the parts, the object's share, and the rest's share.
+
+        One table for all objects: exponentials are the cost of a vote, and objects share them.
+        """
+        share = self.parts.mean(dim=3, keepdim=True)
+        each = torch.cat([self.parts, share, 1.0 - share], dim=3) * self.weights[..., None]
+        b, o, m, c = each.shape
+        return each.permute(0, 2, 1, 3).reshape(b, m, o * c)
 
 
 def join(memories: list[Memory]) -> Memory:
@@ -104,43 +115,46 @@ def local_bias(
 ) -> Float[Tensor, "q q"]:
     """−d²/2σ² between the cells of a frame of h × w cells: the spatial part of the local match."""
     h, w = size_hw
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    where = torch.stack([y.flatten(), x.flatten()], dim=1).float()
-    squared = (where[:, None] - where[None]).square().sum(dim=2)
-    return -squared / (2 * sigma_cells**2)
+    rows = (torch.arange(h)[:, None] - torch.arange(h)).square().float()
+    columns = (torch.arange(w)[:, None] - torch.arange(w)).square().float()
+    squared = rows.view(h, 1, h, 1) + columns.view(1, w, 1, w)
+    return squared.view(h * w, h * w).div_(-2 * sigma_cells**2)
 
 
 def recall(
     queries: Float[Tensor, "b q d"],
-    memory: Memory,
+    keys: Float[Tensor, "b m d"],
+    columns: Float[Tensor, "b m c"],
     *,
     bias: Float[Tensor, "q m"] | None = None,
     sharpness: float = SHARPNESS,
 ) -> tuple[Float[Tensor, "b o q p"], Float[Tensor, "b o q"], Float[Tensor, "b o q"]]:
     """Soft nearest-neighbour vote of a memory for every query cell.
 
+    Args:
+        queries: unit norm.
+        keys, columns: `embeddings` and `columns()` of a memory.
+        bias: added to the exponent.
+
     Returns:
         (parts, on, off): the retrieved cell masks; and how near the nearest object cells and the
         nearest background cells are, as log-sum-exp of the cosine, about 1 for a perfect match,
         near 0 for none.
     """
-    similarity = queries @ memory.embeddings.transpose(1, 2)
-    exponent = sharpness * (similarity - 1.0)
+    exponent = (sharpness * queries) @ keys.transpose(1, 2)
     votes = (exponent if bias is None else exponent + bias).exp()
-    b, o, m, p = memory.parts.shape
-    share = memory.parts.mean(dim=3, keepdim=True)
-    columns = torch.cat([memory.parts, share, 1.0 - share], dim=3) * memory.weights[..., None]
-    # One product for all objects: exponentials are the cost here, and objects share them.
-    flat = columns.permute(0, 2, 1, 3).reshape(b, m, o * (p + 2))
-    sums = (votes @ flat).reshape(b, -1, o, p + 2).transpose(1, 2)
-    on, off = sums[..., p], sums[..., p + 1]
-    parts = sums[..., :p] / (on + off + _TINY)[..., None]
+    # exp(β(cos − 1)) with the constant taken out: one pass less over the Q × M table.
+    sums = votes @ columns * math.exp(-sharpness)
+    b, q, c = sums.shape
+    sums = sums.reshape(b, q, c // (PARTS + 2), PARTS + 2).transpose(1, 2)
+    on, off = sums[..., PARTS], sums[..., PARTS + 1]
+    parts = sums[..., :PARTS] / (on + off + _TINY)[..., None]
     return parts, _nearness(on, sharpness), _nearness(off, sharpness)
 
 
 def _nearness(mass: Tensor, sharpness: float) -> Tensor:
     # Cosine 0 is where "no match" begins; below it differences mean nothing.
-    return 1.0 + (mass + torch.exp(torch.tensor(-sharpness))).log() / sharpness
+    return 1.0 + (mass + math.exp(-sharpness)).log() / sharpness
 
 
 def discriminant_features(

@@ -1,9 +1,10 @@
 """Running a model: eager torch on any device, or ONNX Runtime on the CPU.
 
-Both give the same numbers to rounding (`tests/test_export.py`); ONNX Runtime folds BatchNorm and
-blocks channels, and is about three times as fast on a laptop.
+Both give the same numbers to rounding (tests/test_export.py). ONNX Runtime folds BatchNorm, blocks
+channels and reuses its memory, and is about three times as fast on a laptop.
 """
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -16,32 +17,40 @@ from torch import Tensor
 from pixelkin.errors import PixelkinError
 from pixelkin.models.retrieval_model import RetrievalModel
 from pixelkin.structures import Fields
+from pixelkin.tracking import FrameCells, Question, predict
 
 MULTIPLE = 16
 """Frames are padded to a multiple of this many pixels."""
+
+MOST_WORKERS = 4
+"""Frames embedded at a time; each holds about 150 MB of activations at 480p."""
+
+ANSWER_INPUTS = (
+    "embeddings", "features", "details16", "details8", "details4",
+    "keys", "columns", "near_keys", "near_columns", "bias", "previous", "direction",
+)  # fmt: skip
 
 
 class Runtime(Protocol):
     """What clip and image sessions need of a model."""
 
     name: str
+    device: torch.device
+    workers: int
 
     def embed(self, image: UInt8[np.ndarray, "h w 3"]) -> Fields:
-        """Embed one RGB frame, padded right and bottom to a multiple of 16 pixels."""
+        """Embed one RGB frame, padded right and bottom to a multiple of 16 pixels.
 
-    def decode(
-        self,
-        details16: Float[Tensor, "n a h w"],
-        details8: Float[Tensor, "n b h2 w2"],
-        details4: Float[Tensor, "n c h4 w4"],
-        evidence: Float[Tensor, "n e h w"],
-    ) -> Float[Tensor, "n 1 h4 w4"]:
-        """Mask logits, as `MaskDecoder.forward`."""
+        May be called from several threads at once.
+        """
+
+    def answer(self, frame: FrameCells, question: Question) -> Float[Tensor, "1 o h4 w4"]:
+        """Mask logits of one frame, as `pixelkin.tracking.predict`."""
 
 
 def pad_image(
-    image: UInt8[np.ndarray, "h w 3"], *, multiple: int = MULTIPLE
-) -> UInt8[np.ndarray, "H W 3"]:
+    image: UInt8[np.ndarray, "h w c"], *, multiple: int = MULTIPLE
+) -> UInt8[np.ndarray, "H W c"]:
     """Repeat the last row and column up to the next multiple."""
     h, w = image.shape[:2]
     pad_h, pad_w = -h % multiple, -w % multiple
@@ -72,74 +81,71 @@ class EagerRuntime:
 
     def __init__(self, model: RetrievalModel, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.name = f"torch on {self.device.type}"
+        self.workers = 1
 
     @torch.inference_mode()
     def embed(self, image: UInt8[np.ndarray, "h w 3"]) -> Fields:
         """See `Runtime.embed`."""
         pixels = torch.from_numpy(pad_image(image)).to(self.device)
-        batch = (pixels.permute(2, 0, 1)[None].float() / 255).contiguous(
-            memory_format=torch.channels_last
-        )
+        batch = pixels.permute(2, 0, 1)[None].float() / 255
         fields: Fields = self.model.embedding(batch)
         return fields
 
     @torch.inference_mode()
-    def decode(
-        self, details16: Tensor, details8: Tensor, details4: Tensor, evidence: Tensor
-    ) -> Tensor:
-        """See `Runtime.decode`."""
-        logits: Tensor = self.model.decoder(details16, details8, details4, evidence)
-        return logits
+    def answer(self, frame: FrameCells, question: Question) -> Tensor:
+        """See `Runtime.answer`."""
+        return predict(self.model.decoder, frame, question)
 
 
 class OnnxRuntime:
     """Exported graphs on the CPU.
 
     Args:
-        embed, decode: the graphs, as `pixelkin.export` writes them.
-        threads: 0 takes all cores.
+        embed, answer: the graphs, as `pixelkin.export` writes them.
+        threads: None takes the cores that this process may use. Frames are embedded one core
+            each, side by side; an answer, which somebody waits for, takes all.
     """
 
-    def __init__(self, embed: Path, decode: Path, *, threads: int = 0) -> None:
+    def __init__(self, embed: Path, answer: Path, *, threads: int | None = None) -> None:
         self.device = torch.device("cpu")
         self.name = "ONNX Runtime on cpu"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Spinning threads would take the cores from the retrieval in torch between two calls.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self._embed = _open(embed, options)
-        self._decode = _open(decode, options)
+        cores = threads or usable_cores()
+        self.workers = min(cores, MOST_WORKERS)
+        self._embed = _open(embed, threads=1)
+        self._answer = _open(answer, threads=cores)
 
     def embed(self, image: UInt8[np.ndarray, "h w 3"]) -> Fields:
         """See `Runtime.embed`."""
         outputs = [torch.from_numpy(o) for o in self._embed.run(None, {"image": pad_image(image)})]
         return Fields(outputs[0], tuple(outputs[1:]), MULTIPLE)
 
-    def decode(
-        self, details16: Tensor, details8: Tensor, details4: Tensor, evidence: Tensor
-    ) -> Tensor:
-        """See `Runtime.decode`."""
-        inputs = (details16, details8, details4, evidence)
+    def answer(self, frame: FrameCells, question: Question) -> Tensor:
+        """See `Runtime.answer`."""
+        tensors = (frame.embeddings, frame.features, *frame.details, *vars(question).values())
         feed = {
             name: tensor.contiguous().numpy()
-            for name, tensor in zip(DECODE_INPUTS, inputs, strict=True)
+            for name, tensor in zip(ANSWER_INPUTS, tensors, strict=True)
         }
-        return torch.from_numpy(self._decode.run(None, feed)[0])
+        return torch.from_numpy(self._answer.run(None, feed)[0])
 
 
-DECODE_INPUTS = ("details16", "details8", "details4", "evidence")
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def _open(
-    path: Path, options: onnxruntime.SessionOptions
-) -> onnxruntime.InferenceSession:
+def _open(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Spinning threads would take the cores from decoding and from each other between calls.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
         raise PixelkinError(
             f"{path} is not a graph that ONNX Runtime can run: "

@@ -1,0 +1,96 @@
+"""Embedding the frames of a clip, ahead of the questions where they come in order."""
+
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pixelkin.media import Clip
+from pixelkin.runtime import Runtime
+from pixelkin.store import Arrays, ArrayStore
+
+BACKWARD_STRETCH = 32
+"""Frames embedded at a time when a clip is followed backward: decoding is forward only."""
+
+
+AHEAD = 4
+"""Frames embedded per core at a time when frames come in order."""
+
+
+class EmbeddingAhead:
+    """Embeds each frame once and keeps the result, in float16, in a store.
+
+    When frames are needed in order, a few are embedded at once, one per core: whole frames side by
+    side use several cores better than one frame split over them. The caller waits for all of them:
+    measured, working ahead while the caller computes is slower, since both then fight for cores.
+
+    Args:
+        runtime: its `workers` frames are embedded at a time.
+        clip: where frames come from.
+        store: frame → (embeddings, details…), under the keys ("fields", frame).
+    """
+
+    def __init__(self, runtime: Runtime, clip: Clip, store: ArrayStore) -> None:
+        self.runtime = runtime
+        self.clip = clip
+        self.store = store
+        self.workers = runtime.workers
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="embed")
+        self._pending: dict[int, Future[Arrays]] = {}
+        self._scan: Generator[UInt8[np.ndarray, "h w 3"], None, None] | None = None
+        self._scan_at = -1
+        self._last = -2
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers and let the clip go."""
+        for future in self._pending.values():
+            future.cancel()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pending.clear()
+        self._rewind(None)
+
+    def get(self, frame: int) -> Arrays:
+        """The embedded frame."""
+        found = self.store.get(("fields", frame))
+        if found is None:
+            if ("fields", frame + 1) in self.store and frame != self._scan_at:
+                for earlier in range(max(0, frame - BACKWARD_STRETCH + 1), frame):
+                    self._submit(earlier)
+            self._submit(frame)
+            if frame == self._last + 1:
+                for later in range(frame + 1, min(len(self.clip), frame + AHEAD * self.workers)):
+                    self._submit(later)
+            for waiting in [f for f in self._pending if f != frame] + [frame]:
+                found = self._pending.pop(waiting).result()
+                self.store.put(("fields", waiting), found)
+        assert found is not None
+        self._last = frame
+        return found
+
+    def _submit(self, frame: int) -> None:
+        if frame in self._pending or ("fields", frame) in self.store:
+            return
+        if self._scan is None or frame != self._scan_at:
+            self._rewind(frame)
+        assert self._scan is not None
+        image = next(self._scan)
+        self._scan_at += 1
+        self._pending[frame] = self._pool.submit(self._embed, image)
+
+    def _rewind(self, frame: int | None) -> None:
+        if self._scan is not None:
+            self._scan.close()
+        self._scan = None if frame is None else self.clip.frames(frame)
+        self._scan_at = -1 if frame is None else frame
+
+    def _embed(self, image: UInt8[np.ndarray, "h w 3"]) -> Arrays:
+        fields = self.runtime.embed(image)
+        return tuple(a.half().cpu().numpy() for a in (fields.embeddings, *fields.details))
