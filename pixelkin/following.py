@@ -3,8 +3,8 @@
 Every mask is a pure function of the frames' embeddings and of the references. An object's frames
 with references are its anchors. The one with most marked pixels is the seed; from it the object is
 followed outward to the other anchors, which correct it, and a frame between two anchors belongs to
-the nearer one (of equals, the one nearer the seed). What a frame's mask depends on is thus a path: the
-anchors passed from the seed, and the direction. Results are cached by that path, so adding a
+the nearer one (of equals, the one nearer the seed). What a frame's mask depends on is thus a path:
+the anchors passed from the seed, and the direction. Results are cached by that path, so adding a
 reference keeps every result that does not depend on it.
 """
 
@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pixelkin.grouping.evidence import Memory, discriminant, join, label_parts, local_bias, parts_of
-from pixelkin.runtime import Runtime, pad_image
 from pixelkin.prompting import Prompt
+from pixelkin.runtime import Runtime, pad_image
 from pixelkin.store import ArrayStore
 from pixelkin.tracking import FrameCells, Question, remember
 
@@ -136,7 +136,9 @@ class Follower:
         self.cells_of = cells_of
         self.store = store
         self.settings = settings
-        self._memories: OrderedDict[tuple[object, ...], tuple[tuple[Tensor, Tensor], Tensor]] = OrderedDict()
+        self._memories: OrderedDict[tuple[object, ...], tuple[tuple[Tensor, Tensor], Tensor]] = (
+            OrderedDict()
+        )
         self._bias: dict[tuple[int, int], Tensor] = {}
 
     def logits(self, plan: Plan, frame: int) -> Float[np.ndarray, "h4 w4"]:
@@ -232,9 +234,8 @@ class Follower:
             reached = Path(path.object_id, path.anchors[: i + 1], 1)
             cells = self.cells_of(reached.start)
             found.append(remember(cells, _to_parts(self._along(plan, reached, reached.start))))
-        for at in self._followed(path, frame):
-            found.append(remember(self.cells_of(at), self._parts(plan, path, at)))
-        return found
+        followed = self._followed(path, frame)
+        return found + [remember(self.cells_of(t), self._parts(plan, path, t)) for t in followed]
 
     def _parts(self, plan: Plan, path: Path, frame: int) -> Tensor:
         return _to_parts(self._along(plan, path, frame))

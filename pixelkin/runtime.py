@@ -81,7 +81,7 @@ class EagerRuntime:
 
     def __init__(self, model: RetrievalModel, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.name = f"torch on {self.device.type}"
         self.workers = 1
 

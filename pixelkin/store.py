@@ -3,9 +3,10 @@
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,9 +16,15 @@ from pixelkin.files import write_error
 Arrays = tuple[np.ndarray, ...]
 
 
-@dataclass(frozen=True)
-class _Slot:
+class _Slot(NamedTuple):
     offset: int
+    record: "_Record"
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a slot holds. Slots of one kind share one: a long clip has thousands of slots."""
+
     size: int
     forms: tuple[tuple[tuple[int, ...], str], ...]
 
@@ -46,6 +53,7 @@ class ArrayStore:
         self._in_memory: OrderedDict[Hashable, Arrays] = OrderedDict()
         self._in_file: dict[Hashable, _Slot] = {}
         self._free: dict[int, list[int]] = {}
+        self._records: dict[_Record, _Record] = {}
         self._file: int | None = None
 
     def __contains__(self, key: Hashable) -> bool:
@@ -54,9 +62,10 @@ class ArrayStore:
     def __len__(self) -> int:
         return len(self._in_memory) + len(self._in_file)
 
-    def keys(self) -> list[Hashable]:
+    def __iter__(self) -> Iterator[Hashable]:
         """All keys, in no particular order."""
-        return [*self._in_memory, *self._in_file]
+        yield from self._in_memory
+        yield from self._in_file
 
     def put(self, key: Hashable, arrays: Arrays) -> None:
         """Keep `arrays` under `key`; what was there is replaced."""
@@ -75,9 +84,9 @@ class ArrayStore:
         slot = self._in_file.get(key)
         if slot is None or self._file is None:
             return None
-        data = memoryview(os.pread(self._file, slot.size, slot.offset))
+        data = memoryview(os.pread(self._file, slot.record.size, slot.offset))
         found, start = [], 0
-        for shape, kind in slot.forms:
+        for shape, kind in slot.record.forms:
             count = int(np.prod(shape))
             array = np.frombuffer(data, kind, count=count, offset=start).reshape(shape)
             found.append(array)
@@ -91,7 +100,7 @@ class ArrayStore:
             self.memory_bytes -= _size(arrays)
         slot = self._in_file.pop(key, None)
         if slot is not None:
-            self._free.setdefault(slot.size, []).append(slot.offset)
+            self._free.setdefault(slot.record.size, []).append(slot.offset)
 
     def close(self) -> None:
         """Forget everything, and give the file back."""
@@ -115,7 +124,7 @@ class ArrayStore:
             offset = free.pop() if free else self.file_bytes
             place = offset
             for array in arrays:
-                view = memoryview(np.ascontiguousarray(array)).cast("B")
+                view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
                 while len(view):
                     written = os.pwrite(self._file, view, place)
                     view, place = view[written:], place + written
@@ -128,7 +137,8 @@ class ArrayStore:
             ) from error
         self.file_bytes = max(self.file_bytes, place)
         forms = tuple((array.shape, array.dtype.str) for array in arrays)
-        self._in_file[key] = _Slot(offset, size, forms)
+        record = _Record(size, forms)
+        self._in_file[key] = _Slot(offset, self._records.setdefault(record, record))
 
 
 def _size(arrays: Arrays) -> int:

@@ -29,8 +29,8 @@ from pixelkin.following import Follower, FollowSettings, Plan
 from pixelkin.grouping.references import Reference, check_reference, reference_object_ids
 from pixelkin.masks import segments_from_labels
 from pixelkin.media import Clip
-from pixelkin.runtime import MULTIPLE, Runtime
 from pixelkin.prompting import Prompt, prompt_for, speaks_of
+from pixelkin.runtime import MULTIPLE, Runtime
 from pixelkin.store import ArrayStore
 from pixelkin.structures import IGNORE, Fields, Segments
 from pixelkin.tracking import FrameCells, frame_cells
@@ -63,9 +63,7 @@ class ClipSession:
         self.clip = clip
         self.store = ArrayStore(int(budget_mb * 2**20), directory=spill_dir)
         self._embeddings = EmbeddingAhead(runtime, clip, self.store)
-        self._follower = Follower(
-            runtime, self._cells, self.store, settings or FollowSettings()
-        )
+        self._follower = Follower(runtime, self._cells, self.store, settings or FollowSettings())
         self._references: tuple[Reference, ...] = ()
         self._past: list[tuple[Reference, ...]] = []
         self._plans: dict[int, Plan] = {}
@@ -135,7 +133,8 @@ class ClipSession:
     def _apply(self, references: tuple[Reference, ...]) -> None:
         self._references = references
         objects = sorted({i for r in references for i in reference_object_ids(r)})
-        plans, prompts = {}, {}
+        plans: dict[int, Plan] = {}
+        prompts: dict[tuple[object, ...], Prompt] = {}
         for object_id in objects:
             frames = sorted({r.frame for r in references if speaks_of(r, object_id)})
             found = {}
@@ -155,7 +154,7 @@ class ClipSession:
     def _forget_unused(self) -> None:
         """Drop results of anchors that are gone; what an undo may need again is recomputed."""
         alive = {(i, a) for i, plan in self._plans.items() for a in plan.digests.items()}
-        for key in self.store.keys():
+        for key in list(self.store):
             if isinstance(key, tuple) and key[0] == "logits":
                 _, object_id, anchors, *_ = key
                 if any((object_id, anchor) not in alive for anchor in anchors):
@@ -173,9 +172,7 @@ class ClipSession:
             logits = upsample_logits(self._follower.logits(plan, frame), (h, w))
             if frame in plan.prompts:
                 exact = plan.prompts[frame].exact
-                logits = np.where(
-                    exact == IGNORE, logits, np.where(exact == 1, np.inf, -np.inf)
-                )
+                logits = np.where(exact == IGNORE, logits, np.where(exact == 1, np.inf, -np.inf))
             if len(self._plans) == 1:
                 return (logits > 0).astype(np.uint8) * np.uint8(object_id)
             won = logits > best
@@ -212,14 +209,10 @@ class ClipSession:
         return cells
 
 
-def upsample_logits(
-    logits: np.ndarray, size_hw: tuple[int, int]
-) -> np.ndarray:
+def upsample_logits(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Logits at stride 4 of the padded frame, bilinearly at full size, float32 (H, W)."""
     h4, w4 = logits.shape
-    full = cv2.resize(
-        logits.astype(np.float32), (w4 * 4, h4 * 4), interpolation=cv2.INTER_LINEAR
-    )
+    full = cv2.resize(logits.astype(np.float32), (w4 * 4, h4 * 4), interpolation=cv2.INTER_LINEAR)
     return full[: size_hw[0], : size_hw[1]]
 
 

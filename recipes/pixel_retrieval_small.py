@@ -101,7 +101,9 @@ def stills(data: Path, *, limit: int = 0) -> tuple[list[Sample], list[Sample]]:
     """Stills to train on and stills held out, split by file name."""
     coco = data / "coco_mini"
     sets = {
-        "coco_mini": YoloSeg(coco / "images/train2017", coco / "instance_segmentation/labels/train2017"),
+        "coco_mini": YoloSeg(
+            coco / "images/train2017", coco / "instance_segmentation/labels/train2017"
+        ),
         "penn_fudan": InstancePng(
             data / "penn_fudan/PNGImages", data / "penn_fudan/PedMasks", mask_suffix="_mask"
         ),
@@ -200,8 +202,7 @@ def follow(
 
     with torch.autocast(device.type, enabled=False):
         frames = [
-            frame_cells(Fields(embeddings[:, i], tuple(d[:, i] for d in details)))
-            for i in range(t)
+            frame_cells(Fields(embeddings[:, i], tuple(d[:, i] for d in details))) for i in range(t)
         ]
         bias = local_bias(frames[0].grid_hw).to(device)
         first, asked, logits = answer_prompt(decode, frames[0], batch.prompts, bias)
@@ -281,7 +282,7 @@ def validate(model: nn.Module, clips: ClipBatch) -> dict[str, float]:
         one = ClipBatch(clips.images[i : i + 1], clips.labels[i : i + 1], clips.prompts[i : i + 1])
         one = one.to(device)
         target, valid = targets(one)
-        logits, _, asked = follow(model, one, train=False)
+        logits, _, _ = follow(model, one, train=False)
         for t, answer in enumerate(logits):
             if len(answer) == 0:
                 continue
