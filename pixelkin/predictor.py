@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.references import Reference
 from pixelkin.media import MemoryClip
-from pixelkin.models.runtime import Runtime
+from pixelkin.runtime import Runtime
 from pixelkin.structures import Segments
 from pixelkin.video import ClipSession
 

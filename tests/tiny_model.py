@@ -8,12 +8,15 @@ from torch import Tensor, nn
 from pixelkin.media import MemoryClip
 from pixelkin.models.mask_decoder import MaskDecoder
 from pixelkin.models.retrieval_model import RetrievalModel
-from pixelkin.models.runtime import EagerRuntime
+from pixelkin.runtime import EagerRuntime
 from pixelkin.structures import Fields
 
 
 class TinyEmbedding(nn.Module):
-    """Mean colours through random projections; strides and channels of the small network."""
+    """Mean colours through random waves: other colours come out about orthogonal.
+
+    Strides and channels are those of the small network.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +26,7 @@ class TinyEmbedding(nn.Module):
     def forward(self, images: Tensor) -> Fields:
         colours = [F.avg_pool2d(images - 0.5, stride) for stride in (16, 8, 4)]
         details = tuple(layer(colour) for layer, colour in zip(self.details, colours, strict=True))
-        return Fields(F.normalize(self.head(colours[0]), dim=1), details, 16)
+        return Fields(F.normalize(torch.cos(15 * self.head(colours[0])), dim=1), details, 16)
 
 
 class CountingRuntime(EagerRuntime):

@@ -64,7 +64,7 @@ class MemoryClip(Clip):
 def _check_image(image: np.ndarray, what: str) -> None:
     """Raise `PixelkinError` where `image` is not uint8 (H, W, 3) of 1 pixel or more."""
     kind = getattr(image, "dtype", type(image).__name__)
-    shape = getattr(image, "shape", ())
+    shape: tuple[int, ...] = getattr(image, "shape", ())
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise PixelkinError(
             f"{what} is {kind} of shape {shape}, expected uint8 (height, width, 3), RGB; convert it"
