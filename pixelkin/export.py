@@ -140,7 +140,9 @@ def export(folder: Path) -> float:
 def _write_graphs(model: RetrievalModel, embed: Path, answer: Path) -> None:
     _rewrite(model.embedding, Conv2dSame, EvenSame, lambda conv: conv.stride[0] == 2)
     # Few channels at the coarsest stride cost nothing; there 1×1 is a plain matrix product.
-    _rewrite(model.decoder, nn.Conv2d, InFours, lambda c: c.in_channels % 4 and c.kernel_size[0] > 1)
+    _rewrite(
+        model.decoder, nn.Conv2d, InFours, lambda c: c.in_channels % 4 and c.kernel_size[0] > 1
+    )
     image = torch.randint(0, 256, (96, 128, 3), dtype=torch.uint8)
     outputs = ("embeddings", *ANSWER_INPUTS[2:5])
     sizes = {name: {2: f"h_{name}", 3: f"w_{name}"} for name in outputs}
@@ -213,7 +215,9 @@ def _example(
     """A random frame, and a question about it that has every part."""
     draw = torch.Generator().manual_seed(0)
     h, w = grid_hw
-    frame = frame_cells(model.embedding(torch.rand(1, 3, h * MULTIPLE, w * MULTIPLE, generator=draw)))
+    frame = frame_cells(
+        model.embedding(torch.rand(1, 3, h * MULTIPLE, w * MULTIPLE, generator=draw))
+    )
     q, d = frame.embeddings.shape[1:]
     columns = objects * (PARTS + 2)
     keys = F.normalize(torch.randn(1, 2 * q, d, generator=draw), dim=2)

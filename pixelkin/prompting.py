@@ -54,9 +54,7 @@ def speaks_of(reference: Reference, object_id: int) -> bool:
     return object_id in reference_object_ids(reference)
 
 
-def prompt_for(
-    references: Sequence[Reference], object_id: int, size_hw: tuple[int, int]
-) -> Prompt:
+def prompt_for(references: Sequence[Reference], object_id: int, size_hw: tuple[int, int]) -> Prompt:
     """The prompt for one object from all references of one frame.
 
     Marks of other objects are "not this object". A mask's background is background for the objects

@@ -91,4 +91,3 @@ class MaskDecoder(nn.Module):
         x = self.block4(self.join4(torch.cat([details4, x, parts4], dim=1)))
         logits: Tensor = self.logit(F.relu(x)) + self.shortcut(parts4)
         return logits
-
