@@ -1,0 +1,141 @@
+"""`pixelkin evaluate`: DAVIS measures of a method, through the sessions that users run."""
+
+from __future__ import annotations
+
+import json as json_text
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from pixelkin.cli.options import Flag, Machine, output_folder
+from pixelkin.cli.stages import Stages
+from pixelkin.errors import PixelkinError
+
+if TYPE_CHECKING:
+    from pixelkin.data.davis import VideoFolder
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Contest:
+    """What is judged, on what.
+
+    Attributes:
+        year: rules of DAVIS 2016 (one object) or 2017 (several).
+        sequences: names separated by commas; all where left out.
+        method: pixelkin, copy, flow, untrained, osvos or masktrack, or NAME:CHECKPOINT.
+        masks: folder with results of another program, a folder of PNGs per sequence.
+        interactive: run the DAVIS interactive protocol with its scribble robot.
+        scribbles: first scribbles, SEQUENCE/001.json each; the robot draws them where left out.
+    """
+
+    year: Literal[2016, 2017] = 2016
+    sequences: Annotated[str, Parameter(show_default=False)] = ""
+    method: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
+    masks: Path | None = None
+    interactive: Flag = False
+    scribbles: Path | None = None
+
+
+def evaluate(
+    root: Path,
+    /,
+    *,
+    contest: Contest = Contest(),  # frozen
+    machine: Machine = Machine(),  # noqa: B008
+    out: Path | None = None,
+    json: Flag = False,
+    quiet: Flag = False,
+) -> int:
+    """Judge methods on a DAVIS folder: J, F, their recall and decay, and T.
+
+    Example: pixelkin evaluate DAVIS --method pixelkin --method flow --out result
+
+    Args:
+        root: folder that holds JPEGImages and Annotations.
+        out: folder for masks, per-frame values, and a gallery of the worst frames.
+        json: print one JSON object with the measures.
+        quiet: show no progress.
+    """
+    if contest.masks and (contest.method or contest.interactive):
+        raise PixelkinError(
+            "--masks judges masks that are there; leave out --method, --interactive"
+        )
+    if contest.interactive and contest.method:
+        raise PixelkinError("--interactive judges pixelkin only; leave out --method")
+    from pixelkin.data.davis import VideoFolder
+
+    data = VideoFolder(root, year=contest.year)
+    names = [name.strip() for name in contest.sequences.split(",") if name.strip()]
+    for name in names:
+        data.frame_paths(name)  # raises where there is no such sequence
+    run = _interactive if contest.interactive else _methods
+    with Stages(quiet=quiet) as stages:
+        if out is None:
+            done, text = run(data, names or data.sequences, contest, machine, None, stages)
+        else:
+            with output_folder(out):
+                done, text = run(data, names or data.sequences, contest, machine, out, stages)
+    print(json_text.dumps(done) if json else text)
+    return 0
+
+
+def _methods(
+    data: VideoFolder,
+    names: list[str],
+    contest: Contest,
+    machine: Machine,
+    out: Path | None,
+    stages: Stages,
+) -> tuple[dict[str, Any], str]:
+    from pixelkin.assess import assess, build_method, masks_in, summarise
+    from pixelkin.evaluation.video import text_table
+
+    if contest.masks is not None:
+        methods = {contest.masks.name: masks_in(contest.masks)}
+    else:
+        # All are built first: a missing checkpoint must not show after hours of another method.
+        methods = {
+            spec.replace(":", "_").replace("/", "_"): build_method(
+                spec, model=machine.model, device=machine.device, engine=machine.engine
+            )
+            for spec in contest.method or ("pixelkin",)
+        }
+    done, texts = {}, []
+    for name, method in methods.items():
+        room = out if out is None or len(methods) == 1 else out / name
+        assessment = assess(
+            data, method, name=name, year=contest.year, sequences=names, out=room,
+            progress=stages.bar(name),
+        )  # fmt: skip
+        done[name] = summarise(assessment)
+        every, fps = done[name]["T_all_sequences"], done[name]["fps"]
+        texts.append(
+            f"{name}\n{text_table(assessment.report)}\n"
+            f"T over all sequences {'-' if every is None else format(every, '.3f')}; "
+            f"{'' if fps is None else format(fps, '.1f') + ' frames per second'}"
+        )
+    return done, "\n\n".join(texts)
+
+
+def _interactive(
+    data: VideoFolder,
+    names: list[str],
+    contest: Contest,
+    machine: Machine,
+    out: Path | None,
+    stages: Stages,
+) -> tuple[dict[str, Any], str]:
+    from pixelkin.assess import assess_interactive
+
+    done = assess_interactive(
+        data, machine.load(), sequences=names, scribbles=contest.scribbles, out=out,
+        progress=stages.bar("interactive"),
+    )  # fmt: skip
+    width = max(len(name) for name in (*names, "sequence"))
+    lines = [f"{'sequence':{width}} {'AUC':>8} {'J&F@60s':>8}"]
+    rows = [*done["sequences"].items(), ("all", done)]
+    lines += [f"{name:{width}} {row['AUC']:8.3f} {row['J&F@60s']:8.3f}" for name, row in rows]
+    return done, "\n".join(lines)

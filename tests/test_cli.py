@@ -1,0 +1,437 @@
+"""The command line on a real clip: results equal the session's, mistakes are one line."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixelkin.checkpoint import save_checkpoint
+from pixelkin.cli import main
+from pixelkin.grouping.references import Box, Click
+from pixelkin.loading import load
+from pixelkin.masks import labels_from_segments, read_indexed_png, write_indexed_png
+from pixelkin.media import VideoWriter, open_clip
+from pixelkin.models.retrieval_model import small_model
+from pixelkin.results import read_coco_json
+from pixelkin.video import ClipSession
+
+FRAMES, HEIGHT, WIDTH = 5, 80, 96
+CLICK = ["--click", "0:40,30"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A checkpoint with random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "small"
+    save_checkpoint(folder, small_model().state_dict(), {"architecture": "small"}, "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frames(carphone_clip) -> list[np.ndarray]:
+    with open_clip(carphone_clip) as clip:
+        return [f[30 : 30 + HEIGHT, 40 : 40 + WIDTH].copy() for f in clip.frames(0, FRAMES)]
+
+
+@pytest.fixture(scope="module")
+def clip(frames, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "car.mp4"
+    with VideoWriter(path, fps=12, size_hw=(HEIGHT, WIDTH)) as video:
+        for frame in frames:
+            video.write(frame)
+    return path
+
+
+@pytest.fixture
+def folder(frames, tmp_path) -> Path:
+    room = tmp_path / "frames"
+    room.mkdir()
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(room / f"shot_{index + 7}.png")
+    return room
+
+
+def one_line(capsys, *arguments: object, status: int = 1) -> str:
+    """The error of a command line that must fail."""
+    found = main([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    assert found == status
+    assert printed.out == ""
+    assert printed.err.startswith("pixelkin: error: ")
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+def masks_of(folder: Path) -> list[np.ndarray]:
+    return [read_indexed_png(path) for path in sorted(folder.glob("*.png"))]
+
+
+# Results
+
+
+def test_track_equals_the_session(clip, model, tmp_path, capsys):
+    out = tmp_path / "cut"
+    kinds = "png,overlay,cutout,cutout-png,coco"
+    arguments = ["track", clip, "--click", "0:40,30", "--box", "3:10,10,60,60@2", "--out", out]
+    arguments += ["--negative", "2:90,70@2", "--write", kinds, "--model", model, "--json"]
+    assert main([*map(str, arguments), "--quiet", "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    done = json.loads(printed.out)
+    assert set(done["outputs"]) == set(kinds.split(","))
+    assert (done["frames"], done["objects"], done["references"]) == (FRAMES, [1, 2], 3)
+    assert set(done["seconds"]) == {"load", "embed", "masks", *kinds.split(",")}
+    assert all(spent >= 0 for spent in done["seconds"].values())
+    assert done["fps"] > 0
+    assert done["device"] == "torch on cpu"
+    with open_clip(clip) as opened, ClipSession(load(model, device="cpu"), opened) as session:
+        session.add(Box(3, (10, 10, 60, 60), 2), Click(0, (40, 30), 1))
+        session.add(Click(2, (90, 70), 2, positive=False))
+        expected = list(session.all_labels())
+    written = masks_of(out / "masks")
+    assert len(written) == FRAMES
+    assert written[0][30, 40] == 1
+    for ours, theirs in zip(written, expected, strict=True):
+        assert (ours == theirs).all()
+    coco = read_coco_json(out / "masks.json")
+    for name, labels in zip(sorted(coco), expected, strict=True):
+        assert (labels_from_segments(coco[name]) == labels).all()
+    with open_clip(out / "overlay.mp4") as video:
+        assert len(video) == FRAMES
+        assert video.size_hw == (HEIGHT, WIDTH)
+    alpha = np.asarray(Image.open(out / "cutout" / "00000.png"))[..., 3]
+    assert ((alpha == 255) == (expected[0] > 0)).all()
+    assert (out / "cutout.webm").stat().st_size > 0
+
+
+def test_track_takes_a_mask_and_keeps_the_names_of_a_folder(folder, model, tmp_path, capsys):
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[20:50, 30:60] = 3
+    write_indexed_png(tmp_path / "first.png", labels)
+    arguments = ["track", folder, "--mask", f"0:{tmp_path / 'first.png'}", "--write", "png"]
+    assert main([*map(str, arguments), "--out", str(tmp_path / "o"), "--model", str(model)]) == 0
+    assert "5 frames" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "o" / "masks").iterdir())
+    assert names == sorted(f"shot_{i + 7}.png" for i in range(FRAMES))
+    assert (read_indexed_png(tmp_path / "o" / "masks" / "shot_7.png") == labels).all()
+
+
+def test_track_takes_scribbles(clip, model, tmp_path, capsys):
+    strokes = {"scribbles": [{"frame": 1, "points_xy": [[30, 20], [50, 40]], "object_id": 4}]}
+    (tmp_path / "s.json").write_text(json.dumps(strokes))
+    arguments = ["track", clip, "--scribble", tmp_path / "s.json", "--out", tmp_path / "o"]
+    arguments += ["--write", "png", "--model", model, "--json", "--quiet"]
+    assert main([str(a) for a in arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["objects"] == [4]
+    assert read_indexed_png(tmp_path / "o" / "masks" / "00001.png")[30, 40] == 4
+
+
+# Bad input
+
+
+def bad_clips(kind: str, clip: Path, folder: Path, room: Path) -> Path:
+    data = clip.read_bytes()
+    (room / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
+    (room / "empty.mp4").write_bytes(b"")
+    (room / "text.mp4").write_text("not a video\n" * 50)
+    (room / "none").mkdir()
+    if kind == "sizes":
+        Image.new("RGB", (WIDTH, HEIGHT - 2)).save(folder / "shot_9.png")
+    places = {"missing": "no.mp4", "truncated": "cut.mp4", "empty": "empty.mp4"}
+    places |= {"text": "text.mp4", "no frames": "none"}
+    return folder if kind == "sizes" else room / places[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("missing", "no clip at"),
+        ("truncated", "truncated"),
+        ("empty", "is empty"),
+        ("text", "not a video"),
+        ("no frames", "holds no frames"),
+        ("sizes", "expected 96×80 like shot_7.png"),
+    ],
+)
+def test_bad_clip(kind, says, clip, folder, tmp_path, model, capsys):
+    path = bad_clips(kind, clip, folder, tmp_path)
+    out = tmp_path / "out"
+    assert says in one_line(capsys, "track", path, *CLICK, "--out", out, "--model", model)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("marks", "says"),
+    [
+        ([], "for example --click"),
+        (["--negative", "0:4,4"], "for example --click"),
+        (["--click", "0:4,4@0"], "mark only background"),
+        (["--click", "0:96,4"], "96,4"),
+        (["--click", "5:4,4"], "numbered 0 to 4"),
+        (["--click", "0:4,4@255"], "object id 255 is out of range"),
+        (["--click", "four"], "expected FRAME:X,Y"),
+        (["--box", "0:9,9,4,4"], "is empty"),
+        (["--mask", "0:small.png"], "is 50×40, expected 96×80"),
+        (["--mask", "0:gone.png"], "no mask at"),
+        (["--scribble", "gone.json"], "cannot read scribbles"),
+        ([*CLICK, "--write", "png,overlai"], "did you mean overlay?"),
+        ([*CLICK, "--budget-mb", "-1"], "--budget-mb is -1"),
+        ([*CLICK, "--device", "cuda:77"], "is not available here"),
+    ],
+)
+def test_bad_reference_or_option(marks, says, clip, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_indexed_png(tmp_path / "small.png", np.ones((40, 50), np.uint8))
+    error = one_line(
+        capsys, "track", clip, "--out", "new/out", "--model", model, "--quiet", *marks
+    )  # fmt: skip
+    assert says in error
+    assert [path.name for path in tmp_path.iterdir()] == ["small.png"]
+
+
+def test_bad_model(clip, model, tmp_path, capsys):
+    other, pickled, none = (tmp_path / name for name in ("other", "pickled", "none"))
+    save_checkpoint(other, {"w": torch.ones(2)}, {"architecture": "small"}, "")
+    save_checkpoint(none, {"w": torch.ones(2)}, {"architecture": "paper"}, "")
+    pickled.mkdir()
+    (pickled / "config.json").write_text('{"architecture": "small"}')
+    (pickled / "model.safetensors").write_bytes(pickle.dumps({"w": [1.0]}))
+    cases = {
+        other: "of another architecture",
+        none: "the architecture 'paper'",
+        pickled: "is a pickle under another name",
+        tmp_path / "gone": "there is no checkpoint at",
+    }
+    for place, says in cases.items():
+        out = tmp_path / "new" / "out"
+        error = one_line(capsys, "track", clip, *CLICK, "--out", out, "--model", place, "--quiet")
+        assert says in error
+        assert not out.parent.exists()
+
+
+def test_unwritable_folder_is_told_before_any_work(clip, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pixelkin.loading.load", lambda *a, **k: pytest.fail("work was done"))
+    (tmp_path / "file").write_text("x")
+    error = one_line(capsys, "track", clip, *CLICK, "--out", tmp_path / "file" / "out")
+    assert "a file, not a folder" in error
+    room = tmp_path / "closed"
+    room.mkdir(mode=0o500)
+    user = os.geteuid()
+    if user == 0:
+        tmp_path.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        os.listdir(room.parent)
+    except PermissionError:
+        os.seteuid(user)
+        return
+    try:
+        error = one_line(capsys, "track", clip, *CLICK, "--out", room / "out")
+    finally:
+        os.seteuid(user)
+    assert "not writable" in error or "cannot read" in error
+    assert not list(room.iterdir())
+
+
+def test_full_disk_keeps_the_masks_written_before(clip, model, tmp_path, monkeypatch, capsys):
+    calls, real = [], os.fsync
+
+    def fill_up(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fill_up)
+    out = tmp_path / "out"
+    arguments = ["track", clip, *CLICK, "--out", out, "--model", model, "--quiet"]
+    assert "no space is left" in one_line(capsys, *arguments)
+    written = sorted(str(p.relative_to(out)) for p in out.rglob("*"))
+    assert written == ["masks", "masks/00000.png", "masks/00001.png"]
+    assert len(masks_of(out / "masks")) == 2
+    # Where nothing could be written, nothing is left.
+    assert "no space" in one_line(capsys, *["new" if a is out else a for a in arguments])
+    assert not Path("new").exists()
+
+
+def test_damaged_clip_keeps_the_masks_of_the_frames_before(folder, model, tmp_path, capsys):
+    whole = (folder / "shot_10.png").read_bytes()
+    (folder / "shot_10.png").write_bytes(whole[: len(whole) // 2])
+    arguments = ["track", folder, *CLICK, "--model", model, "--quiet"]
+    error = one_line(capsys, *arguments, "--out", tmp_path / "out")
+    assert "shot_10.png is damaged" in error
+    assert "masks of frames 0 to 2 are in" in error
+    assert len(masks_of(tmp_path / "out" / "masks")) == 3
+    assert (tmp_path / "out" / "overlay.mp4").is_file()
+    # References behind the damage help nobody.
+    late = [folder, "--click", "4:40,30", "--model", model, "--quiet", "--out", tmp_path / "late"]
+    assert "damaged" in one_line(capsys, "track", *late)
+    assert not (tmp_path / "late").exists()
+
+
+# The program
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trak"], 'Did you mean "track"?'),
+        (["track", "a.mp4", "--out", "o", "--clik", "0:1,2"], "Did you mean --click?"),
+        (["track", "--out", "o"], "see pixelkin track --help"),
+        (["track", "a.mp4", "b.mp4", "--out", "o"], "b.mp4"),
+        (["evaluate", "d", "--year", "2015"], "2016, 2017"),
+        (["--bogus"], "--bogus"),
+    ],
+)
+def test_misuse(arguments, says, capsys):
+    assert says in one_line(capsys, *arguments, status=2)
+
+
+def test_surprises_are_one_line_too(clip, monkeypatch, capsys):
+    def surprise(*_: object) -> None:
+        raise ValueError("a\nb")
+
+    monkeypatch.setattr("pixelkin.media.open_clip", surprise)
+    error = one_line(capsys, "track", clip, *CLICK, "--out", "o")
+    assert "ValueError: a b; " in error
+    assert "PIXELKIN_DEBUG=1" in error
+    monkeypatch.setenv("PIXELKIN_DEBUG", "1")
+    with pytest.raises(ValueError, match="a\nb"):
+        main(["track", str(clip), *CLICK, "--out", "o"])
+
+
+def test_ctrl_c(clip, monkeypatch, capsys):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pixelkin.media.open_clip", stop)
+    assert main(["track", str(clip), *CLICK, "--out", "o"]) == 130
+    assert capsys.readouterr().err == "pixelkin: interrupted\n"
+
+
+def test_as_a_program(clip, tmp_path):
+    program = [sys.executable, "-m", "pixelkin"]
+    broken = tmp_path / "cut.mp4"
+    broken.write_bytes(clip.read_bytes()[:-400])
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [*program, "track", broken, *CLICK, "--out", out], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert "truncated" in done.stderr
+    assert not out.exists()
+    # The reader of the help has gone before it comes.
+    read, write = os.pipe()
+    os.close(read)
+    gone = subprocess.run([*program, "--help"], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert gone.returncode == 1
+    assert gone.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_on_a_full_disk():
+    program = [sys.executable, "-m", "pixelkin", "--version"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("pixelkin: error: cannot write the output: No space left")
+    assert done.stderr.count("\n") == 1
+
+
+# Other verbs
+
+
+RECIPE = """
+from pathlib import Path
+import torch
+from pixelkin.checkpoint import save_checkpoint
+from pixelkin.engine import Training
+
+def recipe(*, steps: int = 9, learning_rate: float = 0.1, seed: int = 0) -> Training:
+    torch.manual_seed(seed)
+    model = torch.nn.Linear(2, 1)
+    return Training(
+        model=model, loss=lambda m, batch: {"square": m(batch).square().mean()},
+        loss_weights={"square": 1.0}, schedule=None,
+        optimizer=torch.optim.SGD(model.parameters(), lr=learning_rate),
+        data=[torch.ones(2)] * 4, collate=torch.stack, batch_size=2, steps=steps,
+        save=lambda m, out: save_checkpoint(out, m.state_dict(), {}, ""),
+        config={"steps": steps, "learning_rate": learning_rate, "seed": seed},
+    )
+"""
+
+
+def test_train(tmp_path, capsys):
+    pytest.importorskip("lightning")
+    (tmp_path / "r.py").write_text(RECIPE)
+    recipe, out = str(tmp_path / "r.py"), tmp_path / "run"
+    arguments = ["train", recipe, "--out", str(out), "--accelerator", "cpu"]
+    for wrong, says in [
+        (["--step", "3"], "did you mean steps?"),
+        (["--steps", "many"], "expected a value of type int"),
+        (["--devices", "two"], "--devices is 'two'"),
+        (["--seed", "-1"], "seed is -1"),
+    ]:
+        assert says in one_line(capsys, *arguments, *wrong)
+        assert not out.exists()
+    assert main([*arguments, "--steps", "3", "--learning-rate", "0.2", "--seed", "5"]) == 0
+    assert "step 3, stopped by steps" in capsys.readouterr().out
+    config = json.loads((out / "run.json").read_text())["config"]
+    assert config == {"steps": 3, "learning_rate": 0.2, "seed": 5}
+    assert (out / "model" / "model.safetensors").is_file()
+
+
+def test_convert(tmp_path, capsys):
+    torch.save({"state_dict": {"w": torch.ones(2)}}, tmp_path / "w.pth")
+    out = tmp_path / "made"
+    assert main(["convert", str(tmp_path / "w.pth"), str(out)]) == 0
+    assert (out / "model.safetensors").is_file()
+    capsys.readouterr()
+    assert "is there already" in one_line(capsys, "convert", tmp_path / "w.pth", out)
+    assert "no file" in one_line(capsys, "convert", tmp_path / "gone.pth", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_evaluate(frames, tmp_path, capsys):
+    for index, frame in enumerate(frames):
+        for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+            (tmp_path / "d" / kind / "480p" / "car").mkdir(parents=True, exist_ok=True)
+            path = tmp_path / "d" / kind / "480p" / "car" / f"{index:05}.{suffix}"
+            labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+            labels[20:50, 20 + index : 60 + index] = 1
+            if kind == "Annotations":
+                write_indexed_png(path, labels)
+            else:
+                Image.fromarray(frame).save(path)
+    root, out = str(tmp_path / "d"), tmp_path / "out"
+    asked = ["evaluate", root, "--method", "copy", "--method", "flow", "--out", str(out)]
+    assert main([*asked, "--json", "--quiet"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    # A box of 40 columns, off by 1, 2 and 3 of them in the frames that count.
+    assert done["copy"]["J mean"] == pytest.approx(np.mean([39 / 41, 38 / 42, 37 / 43]), abs=1e-5)
+    assert (out / "flow" / "worst.png").is_file()
+    masks = ["evaluate", root, "--masks", str(tmp_path / "d" / "Annotations" / "480p")]
+    assert main(masks) == 0
+    assert "1.000" in capsys.readouterr().out
+    new = tmp_path / "new"
+    for wrong, says in [
+        (["--method", "magic"], "method 'magic' is unknown"),
+        (["--method", "masktrack"], "needs a trained checkpoint"),
+        (["--sequences", "cat"], "no sequence 'cat'"),
+        (["--masks", tmp_path / "gone"], "there is no folder"),
+        (["--masks", root, "--method", "copy"], "leave out --method"),
+        (["--interactive", "--method", "copy"], "leave out --method"),
+    ]:
+        assert says in one_line(capsys, "evaluate", root, "--out", new, *wrong)
+        assert not new.exists()
+    assert "JPEGImages" in one_line(capsys, "evaluate", tmp_path, "--method", "copy")
