@@ -13,10 +13,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from pixelkin.checkpoint import save_checkpoint
+from pixelkin.data.davis import VideoFolder
+from pixelkin.data.real_clips import MixedClips, RealClips
 from pixelkin.data.still_sets import still_sets
-from pixelkin.data.synthetic_clips import SyntheticClips, collate_clips
+from pixelkin.data.synthetic_clips import ClipItem, SyntheticClips, collate_clips
 from pixelkin.engine import Training
 from pixelkin.grouping.evidence import Memory, discriminant, join, label_parts, local_bias
 from pixelkin.losses.embedding import clip_triplet_loss
@@ -35,6 +38,8 @@ FROZEN_BLOCKS = 3  # of 5: the stem and the blocks to stride 8 keep ImageNet's w
 def recipe(
     *,
     data: Path,
+    videos: Path | None = None,
+    split: str = "train",
     steps: int = 5800,
     batch_size: int = 4,
     frames: int = 4,
@@ -48,6 +53,8 @@ def recipe(
 
     Args:
         data: folder of the stills.
+        videos: a folder in DAVIS or YouTube-VOS layout; every second clip then comes from its
+            `split`. The shipped model was trained without.
         steps, batch_size: clips seen = steps · batch_size.
         frames: per clip.
         learning_rate: of head and decoder; the backbone's is `backbone_rate` of it.
@@ -63,16 +70,18 @@ def recipe(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 200) * max(0.0, 1 - step / steps) ** 0.9
     )
-    clips = collate_clips(
-        [SyntheticClips(held_out, frames=8, seed=12345)[i] for i in range(16 if not limit else 2)]
-    )
+    judged = SyntheticClips(held_out, frames=8, seed=12345)
+    clips = collate_clips([judged[i] for i in range(16 if not limit else 2)])
+    sources: list[Dataset[ClipItem]] = [SyntheticClips(train, frames=frames, seed=seed)]
+    if videos is not None:
+        sources.append(RealClips(VideoFolder(videos, split=split), frames=frames, seed=seed))
     return Training(
         model=model,
         loss=follow_loss,
         loss_weights={"bce": 1.0, "jaccard": 1.0, "triplet": 0.2},
         optimizer=optimizer,
         schedule=schedule,
-        data=SyntheticClips(train, frames=frames, seed=seed),
+        data=MixedClips(sources),
         collate=collate_clips,
         batch_size=batch_size,
         steps=steps,
