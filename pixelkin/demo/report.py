@@ -50,6 +50,10 @@ def _span(values: Sequence[float], style: str) -> str:
     return low if low == high else f"{low} – {high}"
 
 
+def _duration(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def _scene(one: Played) -> str:
     scene, name = one.scene, escape(one.scene.name)
     height, width = one.size_hw
@@ -72,17 +76,17 @@ def _scene(one: Played) -> str:
         ),
         _image(
             one, "answer",
-            f"<b>{one.mark_ms:.0f} ms later:</b> the masks of frame {at}. The whole clip took "
-            f"{one.clip_s:.1f} s.",
+            f"<b>{_duration(one.mark_ms / 1000)} later:</b> the masks of frame {at}. "
+            f"The whole clip took {_duration(one.clip_s)}.",
             alt=f"Frame {at} with the masks of {first} and {second}",
         ),
         _image(
             one, "sheet", f"<b>Contact sheet</b>, frames 0 to {one.frames - 1}.",
-            alt=f"Frames of the clip with the masks of {first} and {second}", css="wide",
+            alt=f"Frames of the clip with the masks of {first} and {second}",
         ),
         _image(
             one, "cutout", f"<b>Cut out</b> of frame {at}, with alpha.",
-            alt=f"{first} and {second} of frame {at} on a transparent ground", css="wide",
+            alt=f"{first} and {second} of frame {at} on a transparent ground",
             ground="checker", suffix=".webp",
         ),
     ]  # fmt: skip
@@ -95,7 +99,7 @@ def _scene(one: Played) -> str:
         f"<p>{escape(scene.story)}</p>\n"
         f'<p class="legend">{legend}</p>\n'
         f'<div class="pictures">\n{"".join(pictures)}</div>\n'
-        f'<p class="legend soft">{one.frames} frames of {width}×{height}, '
+        f'<p class="legend soft files">{one.frames} frames of {width}×{height}, '
         f"{one.fps:.1f} frames per second. Files: {links}</p>\n</section>"
     )
 
@@ -106,14 +110,13 @@ def reference_kind(reference: Reference) -> str:
 
 
 def _image(
-    one: Played, name: str, caption: str, *, alt: str, css: str = "", ground: str = "",
-    suffix: str = ".jpg",
+    one: Played, name: str, caption: str, *, alt: str, ground: str = "", suffix: str = ".jpg",
 ) -> str:  # fmt: skip
     image = one.pictures[name]
     source = _data_uri(encode(image, suffix), f"image/{suffix[1:].replace('jpg', 'jpeg')}")
     height, width = image.shape[:2]
     return (
-        f'<figure class="{css}"><div class="{ground}">'
+        f'<figure><div class="{ground}">'
         f'<img src="{source}" alt="{alt}" width="{width}" height="{height}" loading="lazy"></div>'
         f"<figcaption>{caption}</figcaption></figure>\n"
     )
@@ -148,8 +151,8 @@ def _times(played: Sequence[Played]) -> str:
         ("sum", "File to full-size masks", stage("embed", "answer", "upsample")),
         ("sum", "Frames per second", lambda one: f"{one.fps:.1f}"),
         ("", "Write overlay, cut-out, PNGs", stage("write")),
-        ("", "New mark to this frame’s mask", lambda one: f"{one.mark_ms:.0f} ms"),
-        ("", "New mark to the whole clip", lambda one: f"{one.clip_s:.2f} s"),
+        ("", "New mark to this frame’s mask", lambda one: _duration(one.mark_ms / 1000)),
+        ("", "New mark to the whole clip", lambda one: _duration(one.clip_s)),
     ]
     head = "".join(
         f'<th scope="col">{escape(one.scene.name)}<br>'

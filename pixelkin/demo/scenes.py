@@ -10,7 +10,7 @@ from pathlib import Path
 from time import thread_time
 
 from pixelkin.errors import PixelkinError
-from pixelkin.grouping.references import Box, Click, Mask, Reference, Scribble
+from pixelkin.grouping.references import Click, Mask, Reference, Scribble
 from pixelkin.masks import read_indexed_png
 from pixelkin.media import Clip, Frame
 
@@ -59,11 +59,11 @@ def scenes(max_frames: int | None = None) -> list[Scene]:
         start=0,
         stop=90,
         title="A scribble",
-        story="One stroke from the hair over face and bow tie to the jacket. Half-way a box adds "
-        "the striped sunblind behind him. The clip has only 176×144 pixels.",
+        story="One stroke from the hair over face and bow tie to the jacket. Half-way another "
+        "one adds the striped sunblind behind him. The clip has only 176×144 pixels.",
         objects=("passenger", "sunblind"),
         first=Scribble(0, ((86, 22), (90, 60), (96, 95), (103, 118), (140, 118)), 1, width_px=3),
-        second=Box(45, (1, 45, 60, 109), 2),
+        second=Scribble(45, ((26, 56), (26, 100)), 2, width_px=3),
     )
     rider = Scene(
         name="rider",
