@@ -33,7 +33,7 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 STAGES = ("decode", "embed", "answer", "upsample", "write")
 _PAGE_WIDTH_PX = 640
-_SHEET_FRAMES = 12
+_SHEET_FRAMES = 16
 
 
 class Stopwatch:

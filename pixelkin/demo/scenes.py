@@ -59,10 +59,12 @@ def scenes(max_frames: int | None = None) -> list[Scene]:
         start=0,
         stop=90,
         title="A scribble",
-        story="One stroke from the hair over face and bow tie to the jacket. Half-way another "
+        story="One stroke from the hair over the face to both sides of the jacket. Half-way another "
         "one adds the striped sunblind behind him. The clip has only 176×144 pixels.",
         objects=("passenger", "sunblind"),
-        first=Scribble(0, ((86, 22), (90, 60), (96, 95), (103, 118), (140, 118)), 1, width_px=3),
+        first=Scribble(
+            0, ((86, 22), (90, 60), (98, 100), (70, 125), (120, 135), (145, 115)), 1, width_px=3
+        ),
         second=Scribble(45, ((26, 56), (26, 100)), 2, width_px=3),
     )
     rider = Scene(
