@@ -7,12 +7,16 @@ from typing import Self
 import numpy as np
 from jaxtyping import UInt8
 
+from pixelkin.errors import PixelkinError
 from pixelkin.media import Clip
 from pixelkin.runtime import Runtime
 from pixelkin.store import Arrays, ArrayStore
 
 BACKWARD_STRETCH = 32
 """Frames embedded at a time when a clip is followed backward: decoding is forward only."""
+
+STRETCH_BYTES = 64 * 2**20
+"""Most memory for the decoded frames of such a stretch."""
 
 
 AHEAD = 4
@@ -42,6 +46,8 @@ class EmbeddingAhead:
         self._scan: Generator[UInt8[np.ndarray, "h w 3"], None, None] | None = None
         self._scan_at = -1
         self._last = -2
+        frame_bytes = 3 * clip.size_hw[0] * clip.size_hw[1]
+        self._stretch = max(1, min(BACKWARD_STRETCH, STRETCH_BYTES // frame_bytes))
 
     def __enter__(self) -> Self:
         return self
@@ -61,13 +67,10 @@ class EmbeddingAhead:
         """The embedded frame."""
         found = self.store.get(("fields", frame))
         if found is None:
-            if ("fields", frame + 1) in self.store and frame != self._scan_at:
-                for earlier in range(max(0, frame - BACKWARD_STRETCH + 1), frame):
-                    self._submit(earlier)
-            self._submit(frame)
+            for wanted in self._order(frame):
+                self._submit(wanted)
             if frame == self._last + 1:
-                for later in range(frame + 1, min(len(self.clip), frame + AHEAD * self.workers)):
-                    self._submit(later)
+                self._look_ahead(frame)
             for waiting in [f for f in self._pending if f != frame] + [frame]:
                 found = self._pending.pop(waiting).result()
                 self.store.put(("fields", waiting), found)
@@ -75,13 +78,31 @@ class EmbeddingAhead:
         self._last = frame
         return found
 
+    def _order(self, frame: int) -> range:
+        """What to embed for `frame`: itself, or the stretch that ends with it."""
+        backward = ("fields", frame + 1) in self.store and frame != self._scan_at
+        return range(max(0, frame - self._stretch + 1) if backward else frame, frame + 1)
+
+    def _look_ahead(self, frame: int) -> None:
+        for later in range(frame + 1, min(len(self.clip), frame + AHEAD * self.workers)):
+            try:
+                self._submit(later)
+            except PixelkinError:
+                # A frame that cannot be read fails when it is asked for, not before.
+                return
+
     def _submit(self, frame: int) -> None:
         if frame in self._pending or ("fields", frame) in self.store:
             return
         if self._scan is None or frame != self._scan_at:
             self._rewind(frame)
         assert self._scan is not None
-        image = next(self._scan)
+        try:
+            image = next(self._scan)
+        except BaseException:
+            # A generator that raised is used up: the next question starts another.
+            self._rewind(None)
+            raise
         self._scan_at += 1
         self._pending[frame] = self._pool.submit(self._embed, image)
 

@@ -173,6 +173,7 @@ class Follower:
         frame = path.start
         prompt = plan.prompts[frame]
         marks = torch.from_numpy(pad_image(prompt.marks[..., None])[..., 0].copy())
+        marks = marks.to(self.runtime.device)
         known, filled, weights = (x[None, None] for x in label_parts(marks, 1))
         if prompt.is_whole:
             h, w = marks.shape[0] // 16, marks.shape[1] // 16
@@ -193,7 +194,7 @@ class Follower:
                 [remember(near, self._parts(plan, approach, frame - approach.step)), marked]
             )
             bias = torch.cat([bias, bias[:, told]], dim=1)
-            previous = torch.where(known == 0.5, _to_parts(propagated), known)
+            previous = torch.where(known == 0.5, self._to_parts(propagated), known)
         question = Question(
             memory.embeddings,
             memory.columns(),
@@ -233,12 +234,17 @@ class Follower:
         for i in kept:
             reached = Path(path.object_id, path.anchors[: i + 1], 1)
             cells = self.cells_of(reached.start)
-            found.append(remember(cells, _to_parts(self._along(plan, reached, reached.start))))
+            mask = self._along(plan, reached, reached.start)
+            found.append(remember(cells, self._to_parts(mask)))
         followed = self._followed(path, frame)
         return found + [remember(self.cells_of(t), self._parts(plan, path, t)) for t in followed]
 
     def _parts(self, plan: Plan, path: Path, frame: int) -> Tensor:
-        return _to_parts(self._along(plan, path, frame))
+        return self._to_parts(self._along(plan, path, frame))
+
+    def _to_parts(self, logits: Float[np.ndarray, "h4 w4"]) -> Tensor:
+        kept = torch.from_numpy(logits).to(self.runtime.device).float()
+        return parts_of(kept.sigmoid()[None, None])
 
     def _cached(self, path: Path, frame: int) -> Float[np.ndarray, "h4 w4"] | None:
         found = self.store.get(_key(path, frame))
@@ -268,10 +274,6 @@ def _key(path: Path, frame: int) -> tuple[object, ...]:
     # At the anchor itself both directions are the same.
     step = 0 if frame == path.start else path.step
     return ("logits", path.object_id, path.anchors, step, frame)
-
-
-def _to_parts(logits: Float[np.ndarray, "h4 w4"]) -> Tensor:
-    return parts_of(torch.from_numpy(logits).float().sigmoid()[None, None])
 
 
 def _as_map(parts: Float[Tensor, "1 1 q p"], grid_hw: tuple[int, int]) -> Float[Tensor, "h4 w4"]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pixelkin.checkpoint import load_into, load_state, read_config, resolve
 from pixelkin.errors import PixelkinError
@@ -51,6 +51,10 @@ def load(
     Raises:
         PixelkinError: as `load_model`; the device is missing; no graphs where they were asked for.
     """
+    if engine not in get_args(Engine):
+        raise PixelkinError(
+            f"engine {engine!r} is unknown: expected {', '.join(get_args(Engine))}; choose one"
+        )
     folder = resolve(source or DEFAULT)
     place = pick_device(device)
     graphs = has_graphs(folder)
@@ -73,8 +77,7 @@ def weights_digest(folder: Path) -> str:
 def has_graphs(folder: Path) -> bool:
     """Whether `folder` holds exported graphs of its own weights."""
     stamp = folder / "graphs.sha256"
-    return (
-        stamp.is_file()
-        and (folder / "model.safetensors").is_file()
-        and stamp.read_text().strip() == weights_digest(folder)
+    needed = (stamp, folder / "model.safetensors", folder / "embed.onnx", folder / "answer.onnx")
+    return all(path.is_file() for path in needed) and stamp.read_text().strip() == weights_digest(
+        folder
     )

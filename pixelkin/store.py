@@ -84,7 +84,8 @@ class ArrayStore:
         slot = self._in_file.get(key)
         if slot is None or self._file is None:
             return None
-        data = memoryview(os.pread(self._file, slot.record.size, slot.offset))
+        # Copied once more, since torch takes no read-only memory without complaint.
+        data = bytearray(os.pread(self._file, slot.record.size, slot.offset))
         found, start = [], 0
         for shape, kind in slot.record.forms:
             count = int(np.prod(shape))
@@ -107,7 +108,7 @@ class ArrayStore:
         self._in_memory.clear()
         self._in_file.clear()
         self._free.clear()
-        self.memory_bytes = 0
+        self.memory_bytes = self.file_bytes = 0
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -116,12 +117,12 @@ class ArrayStore:
         key, arrays = self._in_memory.popitem(last=False)
         size = _size(arrays)
         self.memory_bytes -= size
-        free = self._free.get(size)
+        free = self._free.get(size) or []
         try:
             if self._file is None:
                 with tempfile.TemporaryFile(dir=self.directory) as handle:
                     self._file = os.dup(handle.fileno())
-            offset = free.pop() if free else self.file_bytes
+            offset = free[-1] if free else self.file_bytes
             place = offset
             for array in arrays:
                 view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
@@ -135,6 +136,8 @@ class ArrayStore:
             raise write_error(
                 Path(self.directory or tempfile.gettempdir()) / "embeddings", error
             ) from error
+        if free:
+            free.pop()
         self.file_bytes = max(self.file_bytes, place)
         forms = tuple((array.shape, array.dtype.str) for array in arrays)
         record = _Record(size, forms)

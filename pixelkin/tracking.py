@@ -1,6 +1,6 @@
 """One step of following objects: from an embedded frame and memories to mask logits.
 
-Training and clip sessions run this same code, so what is trained is what users get.
+Training and clip sessions run this same step, so what is trained is what users get.
 """
 
 from collections.abc import Callable

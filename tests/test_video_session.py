@@ -333,7 +333,6 @@ def test_frames_followed_backward_are_decoded_forward():
     assert len(scans) <= 3
 
 
-@pytest.mark.xfail(strict=True, reason="arrays read from the store's file are not writable")
 def test_spilled_session_is_silent():
     clip, _ = moving_scene(FRAMES)
     torch.set_warn_always(True)
@@ -357,9 +356,6 @@ class Flaky(MemoryClip):
             yield self._frames[index].copy()
 
 
-@pytest.mark.xfail(
-    strict=True, raises=StopIteration, reason="the scan that raised is kept and asked again"
-)
 def test_frame_that_failed_once_can_be_asked_for_again():
     clip, _ = moving_scene(FRAMES)
     references = [Click(0, (16.0, 16.0), 1)]
@@ -373,9 +369,6 @@ def test_frame_that_failed_once_can_be_asked_for_again():
         assert np.array_equal(session.labels(5), fresh_labels(clip, references)[5])
 
 
-@pytest.mark.xfail(
-    strict=True, raises=PixelkinError, reason="a frame read ahead fails the one asked for"
-)
 def test_broken_frame_does_not_spoil_those_before_it():
     clip, _ = moving_scene(FRAMES)
     references = [Click(0, (16.0, 16.0), 1)]
@@ -403,7 +396,6 @@ def test_network_of_the_shipped_shape_keeps_the_promise():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.xfail(strict=True, reason="the follower leaves masks and marks on the CPU")
 def test_session_runs_on_a_gpu():
     clip, truth = moving_scene(4)
     runtime = tiny_runtime()

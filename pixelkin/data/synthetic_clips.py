@@ -18,6 +18,7 @@ from scipy.interpolate import RBFInterpolator
 from torch.utils.data import Dataset
 
 from pixelkin.data.prompts import simulate_prompt
+from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE, ClipBatch, Sample
 
 Array = np.ndarray
@@ -141,6 +142,12 @@ class SyntheticClips(Dataset[ClipItem]):
             for source, sample in enumerate(self.samples)
             for cutout in find_cutouts(sample, source)
         ]
+
+        if not self.samples or (self.settings.whole_still < 1 and not self.cutouts):
+            raise PixelkinError(
+                f"{len(self.samples)} stills hold no object to cut out: expected instances of "
+                f"{MIN_OBJECT_PX} pixels or more, off the border; add stills, or use whole ones"
+            )
 
     def __len__(self) -> int:
         return self.length

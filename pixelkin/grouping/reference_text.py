@@ -207,7 +207,8 @@ def _strokes(frame: int, item: Any, size_hw: tuple[int, int], width_px: int) -> 
     return [
         Scribble(
             frame,
-            tuple((x * (width - 1), y * (height - 1)) for x, y in stroke["path"]),
+            # Shares 0 and 1 are the centres of the first and the last pixel.
+            tuple((x * (width - 1) + 0.5, y * (height - 1) + 0.5) for x, y in stroke["path"]),
             stroke["object_id"],
             width_px,
         )
