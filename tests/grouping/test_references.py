@@ -266,7 +266,7 @@ def test_scribble_files(tmp_path):
     stroke = {"path": [[0, 0], [1, 1]], "object_id": 2, "start_time": 0, "end_time": 9}
     davis.write_text(json.dumps({"sequence": "libby", "scribbles": [[], [stroke]]}))
     found = read_scribbles(davis, (10, 20))
-    assert found == [Scribble(1, ((0, 0), (19, 9)), 2, 5)]
+    assert found == [Scribble(1, ((0.5, 0.5), (19.5, 9.5)), 2, 5)]
     check_reference(found[0], (10, 20), 2)
 
 
