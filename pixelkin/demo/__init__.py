@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pixelkin.demo.play import Played, play
 from pixelkin.demo.report import reference_kind, render
-from pixelkin.demo.scenes import Scene, clips_folder, scenes
+from pixelkin.demo.scenes import Scene, clips_folder, demo_scenes
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path, write_error
 from pixelkin.loading import Engine, load
@@ -59,7 +59,7 @@ def run_demo(
             written or holds something else.
     """
     out = Path(out)
-    clips, todo = clips_folder(), scenes(max_frames)
+    clips, todo = clips_folder(), demo_scenes(max_frames)
     _check_room(out)
     runtime = load(model, device=device, engine=engine)
     played: list[Played] = []

@@ -39,7 +39,7 @@ class Scene:
     second: Reference
 
 
-def scenes(max_frames: int | None = None) -> list[Scene]:
+def demo_scenes(max_frames: int | None = None) -> list[Scene]:
     """The scenes; cut to `max_frames` each, with the references moved into what is left."""
     rabbit = Scene(
         name="rabbit",
@@ -59,8 +59,8 @@ def scenes(max_frames: int | None = None) -> list[Scene]:
         start=0,
         stop=90,
         title="A scribble",
-        story="One stroke from the hair over the face to both sides of the jacket. Half-way another "
-        "one adds the striped sunblind behind him. The clip has only 176×144 pixels.",
+        story="One stroke from the hair over the face to both sides of the jacket. Half-way "
+        "another one adds the striped sunblind behind him. The clip has only 176×144 pixels.",
         objects=("passenger", "sunblind"),
         first=Scribble(
             0, ((86, 22), (90, 60), (98, 100), (70, 125), (120, 135), (145, 115)), 1, width_px=3
