@@ -9,14 +9,15 @@ import torch
 from tiny_model import moving_scene, tiny_runtime
 
 from pixelkin.errors import PixelkinError
-from pixelkin.following import FollowSettings
 from pixelkin.grouping.references import Box, Click, Mask, Reference, Scribble
 from pixelkin.masks import labels_from_segments
 from pixelkin.media import MemoryClip
 from pixelkin.models.retrieval_model import small_model
 from pixelkin.runtime import EagerRuntime
 from pixelkin.structures import IGNORE
-from pixelkin.video import ClipSession, check_frame, upsample_logits
+from pixelkin.video import ClipSession
+from pixelkin.video.following import FollowSettings
+from pixelkin.video.session import check_frame, upsample_logits
 
 FRAMES = 8
 

@@ -23,17 +23,17 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from pixelkin.embedding_ahead import EmbeddingAhead
 from pixelkin.errors import PixelkinError
-from pixelkin.following import Follower, FollowSettings, Plan
 from pixelkin.grouping.references import Reference, check_reference, reference_object_ids
 from pixelkin.masks import segments_from_labels
 from pixelkin.media import Clip
-from pixelkin.prompting import Prompt, prompt_for, speaks_of
 from pixelkin.runtime import MULTIPLE, Runtime
-from pixelkin.store import ArrayStore
 from pixelkin.structures import IGNORE, Fields, Segments
 from pixelkin.tracking import FrameCells, frame_cells
+from pixelkin.video.embedding_ahead import EmbeddingAhead
+from pixelkin.video.following import Follower, FollowSettings, Plan
+from pixelkin.video.prompting import Prompt, prompt_for, speaks_of
+from pixelkin.video.store import ArrayStore
 
 _RECENT_CELLS = 8
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pixelkin.grouping.references import Box, Click, Mask, Scribble, rasterise
-from pixelkin.prompting import CLICK_RADIUS_PX, prompt_for, speaks_of
 from pixelkin.structures import IGNORE
+from pixelkin.video.prompting import CLICK_RADIUS_PX, prompt_for, speaks_of
 
 SIZE = (20, 24)
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from tiny_model import moving_scene, tiny_runtime
 
-from pixelkin.following import SURE, Follower, FollowSettings, Path, Plan, _as_map
 from pixelkin.grouping.evidence import parts_of
 from pixelkin.grouping.references import Click, Mask
-from pixelkin.prompting import Prompt, prompt_for
-from pixelkin.store import ArrayStore
 from pixelkin.structures import IGNORE
 from pixelkin.tracking import frame_cells
+from pixelkin.video.following import SURE, Follower, FollowSettings, Path, Plan, _as_map
+from pixelkin.video.prompting import Prompt, prompt_for
+from pixelkin.video.store import ArrayStore
 
 
 def prompt(marked: int) -> Prompt:

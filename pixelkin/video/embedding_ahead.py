@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from pixelkin.errors import PixelkinError
 from pixelkin.media import Clip
 from pixelkin.runtime import Runtime
-from pixelkin.store import Arrays, ArrayStore
+from pixelkin.video.store import Arrays, ArrayStore
 
 BACKWARD_STRETCH = 32
 """Frames embedded at a time when a clip is followed backward: decoding is forward only."""

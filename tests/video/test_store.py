@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pixelkin.errors import PixelkinError
-from pixelkin.store import ArrayStore
+from pixelkin.video.store import ArrayStore
 
 
 def arrays_of(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -108,7 +108,7 @@ def test_killed_process_leaves_no_file(tmp_path):
         import os, signal, sys
         from pathlib import Path
         import numpy as np
-        from pixelkin.store import ArrayStore
+        from pixelkin.video.store import ArrayStore
         store = ArrayStore(8, directory=Path(sys.argv[1]))
         for key in range(5):
             store.put(key, (np.zeros(1000),))

@@ -21,10 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pixelkin.grouping.evidence import Memory, discriminant, join, label_parts, local_bias, parts_of
-from pixelkin.prompting import Prompt
 from pixelkin.runtime import Runtime, pad_image
-from pixelkin.store import ArrayStore
 from pixelkin.tracking import FrameCells, Question, remember
+from pixelkin.video.prompting import Prompt
+from pixelkin.video.store import ArrayStore
 
 SURE = 12.0
 """Logit of a pixel that the user marked."""
