@@ -23,6 +23,13 @@ def demo(
     from pixelkin.demo import run_demo
 
     with output_folder(out):
-        done = run_demo(out, model=machine.model, device=machine.device, engine=machine.engine)
-    print(json_text.dumps(done, default=str) if json else f"open {out / 'report.html'}")
+        done = run_demo(
+            out,
+            model=machine.model,
+            device=machine.device,
+            engine=machine.engine,
+            progress=not json,
+        )
+    if json:
+        print(json_text.dumps(done, default=str))
     return 0

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -34,12 +35,16 @@ class EmbeddingAhead:
         runtime: its `workers` frames are embedded at a time.
         clip: where frames come from.
         store: frame → (embeddings, details…), under the keys ("fields", frame).
+        work_hw: size at which frames are embedded.
     """
 
-    def __init__(self, runtime: Runtime, clip: Clip, store: ArrayStore) -> None:
+    def __init__(
+        self, runtime: Runtime, clip: Clip, store: ArrayStore, *, work_hw: tuple[int, int]
+    ) -> None:
         self.runtime = runtime
         self.clip = clip
         self.store = store
+        self.work_hw = work_hw
         self.workers = runtime.workers
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="embed")
         self._pending: dict[int, Future[Arrays]] = {}
@@ -113,5 +118,8 @@ class EmbeddingAhead:
         self._scan_at = -1 if frame is None else frame
 
     def _embed(self, image: UInt8[np.ndarray, "h w 3"]) -> Arrays:
+        if image.shape[:2] != self.work_hw:
+            size = (self.work_hw[1], self.work_hw[0])
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         fields = self.runtime.embed(image)
         return tuple(a.half().cpu().numpy() for a in (fields.embeddings, *fields.details))

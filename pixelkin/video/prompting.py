@@ -1,7 +1,7 @@
 """What the references say about ONE object in one frame, as the networks were trained to see it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,13 +27,13 @@ class Prompt:
     """What is marked of one object in one frame.
 
     Attributes:
-        marks: uint8 (H, W): 1 object, 0 not the object, `IGNORE` unmarked.
-        exact: the same without the discs about clicks: what the answer must honour.
+        marks: uint8 (h, w), as the network sees it: 1 object, 0 not the object, `IGNORE` unmarked.
+        exact: uint8 (H, W), full size, without the discs about clicks: what the answer must honour.
         boxed: whether a box of this object is among them.
     """
 
     marks: UInt8[np.ndarray, "h w"]
-    exact: UInt8[np.ndarray, "h w"]
+    exact: UInt8[np.ndarray, "H W"]
     boxed: bool = False
 
     @property
@@ -54,16 +54,58 @@ def speaks_of(reference: Reference, object_id: int) -> bool:
     return object_id in reference_object_ids(reference)
 
 
-def prompt_for(references: Sequence[Reference], object_id: int, size_hw: tuple[int, int]) -> Prompt:
+def prompt_for(
+    references: Sequence[Reference],
+    object_id: int,
+    size_hw: tuple[int, int],
+    work_hw: tuple[int, int] | None = None,
+) -> Prompt:
     """The prompt for one object from all references of one frame.
 
     Marks of other objects are "not this object". A mask's background is background for the objects
     in that mask alone, so that an object added beside it later is not forbidden there; the outside
     of a box likewise, and its inside says nothing. Strokes lie above areas, later above earlier.
+
+    Args:
+        references: all of one frame.
+        object_id: of the object that is asked about.
+        size_hw: of the frame.
+        work_hw: size at which the network sees the frame; None is the same.
     """
+    areas, strokes, discs = _layers(references, object_id, size_hw)
+    exact = np.where(strokes != IGNORE, strokes, areas)
+    if work_hw is not None and work_hw != size_hw:
+        # Drawn anew, not scaled: a click that covers less than a pixel must not vanish.
+        smaller = [scaled(reference, size_hw, work_hw) for reference in references]
+        areas, strokes, discs = _layers(smaller, object_id, work_hw)
+    marks = np.where(strokes != IGNORE, strokes, np.where(discs != IGNORE, discs, areas))
+    boxed = any(isinstance(r, Box) and r.object_id == object_id for r in references)
+    return Prompt(marks, exact, boxed)
+
+
+def scaled(reference: Reference, size_hw: tuple[int, int], work_hw: tuple[int, int]) -> Reference:
+    """A reference as it would be given in the frame scaled from `size_hw` to `work_hw`."""
+    sy, sx = work_hw[0] / size_hw[0], work_hw[1] / size_hw[1]
+    if isinstance(reference, Mask):
+        size = (work_hw[1], work_hw[0])
+        smaller = cv2.resize(reference.labels, size, interpolation=cv2.INTER_NEAREST)
+        return Mask.from_labels(reference.frame, np.asarray(smaller, np.uint8))
+    if isinstance(reference, Box):
+        x0, y0, x1, y1 = reference.box_xyxy
+        return replace(reference, box_xyxy=(x0 * sx, y0 * sy, x1 * sx, y1 * sy))
+    if isinstance(reference, Click):
+        x, y = reference.point_xy
+        return replace(reference, point_xy=(x * sx, y * sy))
+    points = tuple((x * sx, y * sy) for x, y in reference.points_xy)
+    return replace(reference, points_xy=points, width_px=max(2, round(reference.width_px * sx)))
+
+
+def _layers(
+    references: Sequence[Reference], object_id: int, size_hw: tuple[int, int]
+) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]]:
+    """What is said of one object by areas, by strokes, and by the discs about clicks."""
     areas = np.full(size_hw, IGNORE, np.uint8)
     strokes, discs = areas.copy(), areas.copy()
-    boxed = False
     for reference in references:
         if isinstance(reference, Mask):
             labels = reference.labels
@@ -74,7 +116,6 @@ def prompt_for(references: Sequence[Reference], object_id: int, size_hw: tuple[i
             if reference.object_id == object_id:
                 # The core that plain retrieval takes for the object is too often background here.
                 areas[rasterise(reference, size_hw) == 0] = 0
-                boxed = True
         elif isinstance(reference, Click) and not reference.positive:
             if reference.object_id in (0, object_id):
                 _stamp(reference, 0, size_hw, strokes, discs)
@@ -84,9 +125,7 @@ def prompt_for(references: Sequence[Reference], object_id: int, size_hw: tuple[i
         else:
             drawn = rasterise(reference, size_hw) != IGNORE
             strokes[drawn] = discs[drawn] = int(reference.object_id == object_id)
-    exact = np.where(strokes != IGNORE, strokes, areas)
-    marks = np.where(strokes != IGNORE, strokes, np.where(discs != IGNORE, discs, areas))
-    return Prompt(marks, exact, boxed)
+    return areas, strokes, discs
 
 
 def _stamp(

@@ -12,6 +12,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Self
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from pixelkin.errors import PixelkinError
+from pixelkin.grouping.evidence import PART_PX
 from pixelkin.grouping.references import Reference, check_reference, reference_object_ids
 from pixelkin.masks import segments_from_labels
 from pixelkin.media import Clip
@@ -48,6 +50,9 @@ class ClipSession:
         budget_mb: memory for embeddings and masks; what is more goes to a temporary file.
         spill_dir: where that file lies; None takes the system's temporary folder.
         settings: how the past is remembered.
+        max_pixels: larger frames are scaled down to this many for the network; masks come back at
+            full size. Retrieval costs the square of it, and the shipped model knows objects at
+            this scale.
     """
 
     def __init__(
@@ -58,11 +63,13 @@ class ClipSession:
         budget_mb: float = 512,
         spill_dir: Path | None = None,
         settings: FollowSettings | None = None,
+        max_pixels: int = 540 * 960,
     ) -> None:
         self.runtime = runtime
         self.clip = clip
         self.store = ArrayStore(int(budget_mb * 2**20), directory=spill_dir)
-        self._embeddings = EmbeddingAhead(runtime, clip, self.store)
+        self.work_hw = fit(clip.size_hw, max_pixels)
+        self._embeddings = EmbeddingAhead(runtime, clip, self.store, work_hw=self.work_hw)
         self._follower = Follower(runtime, self._cells, self.store, settings or FollowSettings())
         self._references: tuple[Reference, ...] = ()
         self._past: list[tuple[Reference, ...]] = []
@@ -142,7 +149,7 @@ class ClipSession:
                 here = tuple(r for r in references if r.frame == frame)
                 key = (object_id, here)
                 prompts[key] = self._prompts.get(key) or prompt_for(
-                    here, object_id, self.clip.size_hw
+                    here, object_id, self.clip.size_hw, self.work_hw
                 )
                 found[frame] = prompts[key]
             if any(prompt.strength for prompt in found.values()):
@@ -169,7 +176,9 @@ class ClipSession:
         best = np.zeros((h, w), np.float32)
         labels = np.zeros((h, w), np.uint8)
         for object_id, plan in self._plans.items():
-            logits = upsample_logits(self._follower.logits(plan, frame), (h, w))
+            logits = upsample_logits(
+                self._follower.logits(plan, frame), (h, w), work_hw=self.work_hw
+            )
             if frame in plan.prompts:
                 exact = plan.prompts[frame].exact
                 logits = np.where(exact == IGNORE, logits, np.where(exact == 1, np.inf, -np.inf))
@@ -209,11 +218,29 @@ class ClipSession:
         return cells
 
 
-def upsample_logits(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Logits at stride 4 of the padded frame, bilinearly at full size, float32 (H, W)."""
+def fit(size_hw: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    """The largest size of the same shape with at most `max_pixels`; never larger than given."""
+    h, w = size_hw
+    scale = math.sqrt(max_pixels / (h * w))
+    if scale >= 1:
+        return size_hw
+    return max(1, math.floor(h * scale)), max(1, math.floor(w * scale))
+
+
+def upsample_logits(
+    logits: Float[np.ndarray, "h4 w4"],
+    size_hw: tuple[int, int],
+    *,
+    work_hw: tuple[int, int] | None = None,
+) -> Float[np.ndarray, "h w"]:
+    """Logits at stride 4 of the padded working frame, bilinearly at full size, float32 (H, W)."""
     h4, w4 = logits.shape
-    full = cv2.resize(logits.astype(np.float32), (w4 * 4, h4 * 4), interpolation=cv2.INTER_LINEAR)
-    return full[: size_hw[0], : size_hw[1]]
+    h, w = work_hw or size_hw
+    padded = (w4 * PART_PX, h4 * PART_PX)
+    full = cv2.resize(logits.astype(np.float32), padded, interpolation=cv2.INTER_LINEAR)[:h, :w]
+    if (h, w) != size_hw:
+        full = cv2.resize(full, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
+    return full
 
 
 def check_frame(frame: int, count: int) -> None:

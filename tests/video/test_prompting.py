@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pixelkin.grouping.references import Box, Click, Mask, Scribble, rasterise
 from pixelkin.structures import IGNORE
-from pixelkin.video.prompting import CLICK_RADIUS_PX, prompt_for, speaks_of
+from pixelkin.video.prompting import CLICK_RADIUS_PX, prompt_for, scaled, speaks_of
 
 SIZE = (20, 24)
 
@@ -118,3 +120,30 @@ def test_who_is_spoken_of():
     assert all(speaks_of(Click(0, (0.0, 0.0), 0), i) for i in (1, 254))
     assert all(speaks_of(Scribble(0, ((0.0, 0.0),), 0), i) for i in (1, 254))
     assert not speaks_of(Box(0, (0.0, 0.0, 2.0, 2.0), 3), 2)
+
+
+def test_marks_of_a_scaled_frame_are_drawn_anew_so_that_a_click_never_vanishes():
+    references = [Click(0, (301.5, 200.5), 1), Click(0, (20.5, 20.5), 2)]
+    prompt = prompt_for(references, 1, (480, 640), (48, 64))
+    assert prompt.exact.shape == (480, 640)
+    assert prompt.exact[200, 301] == 1
+    assert (prompt.exact != IGNORE).sum() == 2
+    assert prompt.marks.shape == (48, 64)
+    assert prompt.marks[20, 30] == 1
+    assert prompt.marks[2, 2] == 0
+
+
+@given(
+    height=st.integers(8, 400),
+    width=st.integers(8, 400),
+    scale=st.floats(0.1, 1.0),
+    x=st.floats(0, 1, exclude_max=True),
+    y=st.floats(0, 1, exclude_max=True),
+)
+def test_scaled_references_stay_inside_the_scaled_frame(height, width, scale, x, y):
+    work_hw = (max(1, int(height * scale)), max(1, int(width * scale)))
+    click = Click(0, (x * width, y * height), 1)
+    labels = rasterise(scaled(click, (height, width), work_hw), work_hw)
+    assert (labels == 1).sum() == 1
+    stroke = Scribble(0, (click.point_xy, (0.0, 0.0)), 1)
+    assert (rasterise(scaled(stroke, (height, width), work_hw), work_hw) == 1).any()

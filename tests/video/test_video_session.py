@@ -17,7 +17,7 @@ from pixelkin.runtime import EagerRuntime
 from pixelkin.structures import IGNORE
 from pixelkin.video import ClipSession
 from pixelkin.video.following import FollowSettings
-from pixelkin.video.session import check_frame, upsample_logits
+from pixelkin.video.session import check_frame, fit, upsample_logits
 
 FRAMES = 8
 
@@ -279,6 +279,23 @@ def test_frames_of_any_size(size_hw):
     assert np.array_equal(got[1] == 1, labels == 1)
     assert np.array_equal(got[1] == 2, labels == 2)
     assert got[3, -1, -1] == 5
+
+
+def test_large_frames_are_seen_smaller_and_answered_at_full_size():
+    clip, truth = moving_scene(3)
+    h, w = clip.size_hw
+    with ClipSession(tiny_runtime(), clip, max_pixels=h * w // 4) as session:
+        assert session.work_hw == (h // 2, w // 2)
+        session.add(Mask.from_labels(0, truth[0]), Click(1, (w - 0.5, h - 0.5), 2))
+        assert session.labels(2).shape == (h, w)
+        assert np.array_equal(session.labels(0) == 1, truth[0] == 1)
+        assert session.labels(1)[h - 1, w - 1] == 2
+
+
+def test_fitting_keeps_the_shape_and_never_enlarges():
+    assert fit((480, 854), 480 * 864) == (480, 854)
+    assert fit((1080, 1920), 480 * 864) == (482, 858)
+    assert fit((1, 5000), 100) == (1, 707)
 
 
 def test_segments_are_the_labels_and_all_labels_are_each():
