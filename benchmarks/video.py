@@ -2,8 +2,9 @@
 
     python benchmarks/video.py --out benchmarks/results/video.json
 
-The floor is the forward pass of the backbone alone (the same graph cut before the heads, the same
-runtime, all cores on one frame), in the same run. Rounds of floor, whole chain and clicks take
+The floor is the forward pass of the backbone alone (our own graph, cut before the heads; the same
+runtime, all cores on one frame), in the same run; beside it stands the same backbone as torch exports
+it, without our folding of its padding. Rounds of floor, whole chain and clicks take
 turns, so that a busy machine slows all of them alike; medians over rounds are reported.
 """
 
@@ -13,6 +14,7 @@ import platform
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,7 @@ import pixelkin
 from pixelkin.grouping.references import Click, Mask
 from pixelkin.loading import DEFAULT
 from pixelkin.media import VideoWriter, open_clip
+from pixelkin.models.backbone import TimmBackbone
 from pixelkin.runtime import pad_image, usable_cores
 from pixelkin.video import ClipSession
 
@@ -67,6 +70,12 @@ def measure(path: Path) -> dict[str, float]:
         floor = backbone_session(threads=usable_cores())
         pixels = np.ascontiguousarray(pad_image(frames[0]))
         found["floor: bare backbone"] = median_of(lambda: floor.run(None, {"image": pixels}))
+        plain = plain_session(threads=usable_cores())
+        batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / 255
+        found["bare backbone, plain export"] = median_of(lambda: plain.run(None, {"x": batch}))
+        with ClipSession(runtime, clip) as session:  # the first calls allocate
+            session.add(Mask.from_labels(0, first))
+            session.labels(2)
         with ClipSession(runtime, clip) as session:
             session.add(Mask.from_labels(0, first))
             session.labels(0)
@@ -91,6 +100,7 @@ def measure(path: Path) -> dict[str, float]:
             )
     found["frames per second"] = 1e3 / found["whole chain"]
     found["ratio to floor"] = found["whole chain"] / found["floor: bare backbone"]
+    found["ratio to plain export"] = found["whole chain"] / found["bare backbone, plain export"]
     return found
 
 
@@ -133,6 +143,21 @@ def backbone_session(*, threads: int) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         return onnxruntime.InferenceSession(cut, options, providers=["CPUExecutionProvider"])
+
+
+def plain_session(*, threads: int) -> onnxruntime.InferenceSession:
+    """The same backbone as timm and torch export it, without our folding of its padding."""
+    backbone = TimmBackbone("tf_efficientnet_lite0", strides=(4, 8, 16)).eval()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = str(Path(folder) / "plain.onnx")
+        torch.onnx.export(
+            backbone, (torch.rand(1, 3, 96, 128),), path, dynamo=False, opset_version=18,
+            input_names=["x"], dynamic_axes={"x": {2: "h", 3: "w"}},
+        )  # fmt: skip
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def demo_clip() -> Path:
