@@ -3,9 +3,9 @@
     python benchmarks/video.py --out benchmarks/results/video.json
 
 The floor is the forward pass of the backbone alone (our own graph, cut before the heads; the same
-runtime, all cores on one frame), in the same run; beside it stands the same backbone as torch exports
-it, without our folding of its padding. Rounds of floor, whole chain and clicks take
-turns, so that a busy machine slows all of them alike; medians over rounds are reported.
+runtime, all cores on one frame), in the same run; beside it stands the same backbone as torch
+exports it, without our folding of its padding. Rounds of floor, whole chain and clicks take turns,
+so that a busy machine slows all of them alike; medians over rounds are reported.
 """
 
 import argparse
