@@ -7,6 +7,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes in signatures are checked at every call that a test makes, where tensors flow from
+# room to room. Functions that refuse wrong shapes themselves, with a message, are left to do so.
+install_import_hook(
+    [
+        "pixelkin.grouping.evidence",
+        "pixelkin.losses.segmentation",
+        "pixelkin.models.heads",
+        "pixelkin.models.mask_decoder",
+        "pixelkin.models.pixel_embedding",
+        "pixelkin.tracking",
+    ],
+    "shape_checks.check",
+)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

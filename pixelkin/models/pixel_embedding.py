@@ -99,7 +99,7 @@ class PixelEmbeddingNet(nn.Module):
         return Fields(embeddings=embeddings, details=details, stride=self.stride)
 
 
-def pad_to_multiple(images: Float[Tensor, "n 3 h w"], multiple: int) -> Float[Tensor, "n 3 H W"]:
+def pad_to_multiple(images: Float[Tensor, "n c h w"], multiple: int) -> Float[Tensor, "n c H W"]:
     """Pad right and bottom by repeating the last row and column, up to a multiple of `multiple`."""
     h, w = images.shape[-2:]
     pad_h, pad_w = -h % multiple, -w % multiple
