@@ -106,7 +106,7 @@ def provenance() -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "versions": {"python": platform.python_version(), **versions},
         "commit": _commit(),
-        "machine": {"cpu_count": os.cpu_count(), "platform": platform.platform()},
+        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}, {platform.system()}",
     }
 
 
