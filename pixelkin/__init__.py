@@ -20,7 +20,19 @@ def load(
     device: str = "auto",
     engine: Literal["auto", "onnx", "torch"] = "auto",
 ) -> Runtime:
-    """A model ready to run; see `pixelkin.loading.load`."""
+    """A model ready to run.
+
+    Args:
+        source: a checkpoint folder or a hub id; None takes the model inside the package, which
+            needs no network.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
+        engine: "onnx" runs the exported graphs beside the checkpoint, on the CPU; "torch" runs
+            the module; "auto" takes the graphs on the CPU where they belong to these weights.
+
+    Raises:
+        PixelkinError: no such checkpoint, another architecture, or a pickle; the device is
+            missing; no graphs where they were asked for.
+    """
     # Imported late: a help text should not wait for torch.
     from pixelkin.loading import load as load_runtime
 

@@ -20,6 +20,8 @@ _REMEDY = {
     errno.EISDIR: "the path is a folder, a file was expected; choose another name",
 }
 
+_OLD = ".old"
+
 
 def write_error(path: Path, error: OSError) -> PixelkinError:
     """The one-line error for a failed write to `path`."""
@@ -49,8 +51,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(handle.fileno())
         elif inner.is_dir() and final.is_dir():
             # A folder cannot replace a folder in one step: step the old one aside first.
-            os.replace(final, room / ".old")
-        os.replace(inner, final)
+            os.replace(final, room / _OLD)
+        try:
+            os.replace(inner, final)
+        except BaseException:
+            if (room / _OLD).exists():
+                os.replace(room / _OLD, final)
+            raise
     except OSError as error:
         raise write_error(final, error) from error
     finally:

@@ -24,16 +24,20 @@ def load_model(source: str | Path | None = None) -> RetrievalModel:
         PixelkinError: no such checkpoint, another architecture, or a pickle.
     """
     folder = resolve(source or DEFAULT)
-    config = read_config(folder)
-    architecture = config.get("architecture")
-    if architecture not in ARCHITECTURES:
+    model = ARCHITECTURES[architecture_of(folder)]()
+    load_into(model, load_state(folder), source=folder)
+    return model
+
+
+def architecture_of(folder: Path) -> str:
+    """The key of `ARCHITECTURES` that a checkpoint names, or a `PixelkinError`."""
+    architecture = read_config(folder).get("architecture")
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise PixelkinError(
             f"{folder} holds the architecture {architecture!r}: expected one of "
             f"{', '.join(sorted(ARCHITECTURES))}; choose another checkpoint"
         )
-    model = ARCHITECTURES[architecture]()
-    load_into(model, load_state(folder), source=folder)
-    return model
+    return architecture
 
 
 def load(
@@ -64,7 +68,7 @@ def load(
             "or use the torch engine"
         )
     if engine == "onnx" or (engine == "auto" and place.type == "cpu" and graphs):
-        read_config(folder)
+        architecture_of(folder)
         return OnnxRuntime(folder / "embed.onnx", folder / "answer.onnx")
     return EagerRuntime(load_model(folder), place)
 

@@ -262,4 +262,9 @@ def save_model(model: nn.Module, folder: Path) -> None:
     save_checkpoint(folder, model.state_dict(), {"architecture": "small"}, CARD)
 
 
-CARD = "# pixelkin small\n\nSee docs/model_card.md.\n"
+CARD = """# A model trained by recipes/pixel_retrieval_small.py
+
+The options of the training, its versions and its numbers stand in `run.json` and `metrics.csv`
+beside this folder. Load it with `pixelkin.load("this folder")`; `pixelkin export "this folder"`
+makes it faster on a CPU.
+"""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes and dtypes in signatures are checked at every call that a test makes, where tensors flow from
-# room to room. Functions that refuse wrong shapes themselves, with a message, are left to do so.
+# Shapes and dtypes in signatures are checked at every call that a test makes, where tensors flow
+# from room to room. Functions that refuse wrong shapes themselves, with a message, are left alone.
 install_import_hook(
     [
         "pixelkin.grouping.evidence",

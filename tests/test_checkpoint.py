@@ -126,7 +126,9 @@ def test_pickle_under_the_weights_name(folder: Path, new_zip_format: bool) -> No
     torch.save(STATE, path, _use_new_zipfile_serialization=new_zip_format)
     with pytest.raises(PixelkinError) as excinfo:
         load_state(folder)
-    one_line(excinfo, "pickle", "convert_pth")
+    one_line(excinfo, "pickle", "pixelkin convert FILE FOLDER")
+    convert_pth(path, folder.parent / "converted")
+    assert set(load_state(folder.parent / "converted")) == set(STATE)
 
 
 def test_no_pickle_is_ever_run(folder: Path, tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_convert_pth(tmp_path: Path, wrap: str | None) -> None:
     torch.save({wrap: STATE, "epoch": 3} if wrap else STATE, tmp_path / "net.pth")
     with pytest.raises(PixelkinError) as excinfo:
         load_state(tmp_path)
-    one_line(excinfo, "net.pth", "convert_pth")
+    one_line(excinfo, "net.pth", "pixelkin convert")
     convert_pth(tmp_path / "net.pth", tmp_path / "net")
     back = load_state(tmp_path / "net")
     assert all(torch.equal(back[key], STATE[key]) for key in STATE)
@@ -185,10 +187,11 @@ def test_sources_that_are_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_hub_id_is_asked_only_where_no_folder_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked, files = [], []
 
-    def download(hub_id: str, **_: object) -> str:
+    def download(hub_id: str, *, allow_patterns: list[str]) -> str:
         asked.append(hub_id)
+        files.extend(allow_patterns)
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
@@ -198,6 +201,8 @@ def test_hub_id_is_asked_only_where_no_folder_is(
     assert asked == []
     assert read_config("owner/name")["width"] == 8
     assert asked == ["owner/name"]
+    # Without its graphs a model from the hub runs in torch, which is slower on a CPU.
+    assert {"model.safetensors", "embed.onnx", "answer.onnx", "graphs.sha256"} <= set(files)
 
 
 def test_load_into_is_strict(folder: Path) -> None:

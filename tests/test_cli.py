@@ -185,7 +185,11 @@ def test_bad_clip(kind, says, clip, folder, tmp_path, model, capsys):
         (["--scribble", "gone.json"], "cannot read scribbles"),
         ([*CLICK, "--write", "png,overlai"], "did you mean overlay?"),
         ([*CLICK, "--budget-mb", "-1"], "--budget-mb is -1"),
-        ([*CLICK, "--device", "cuda:77"], "is not available here"),
+        ([*CLICK, "--device", "cuda:77"], "'cuda:77' is not available here; use --device cpu\n"),
+        (
+            [*CLICK, "--device", "meta"],
+            "'meta' is not available here, expected auto, cpu, cuda, mps",
+        ),
     ],
 )
 def test_bad_reference_or_option(marks, says, clip, model, tmp_path, monkeypatch, capsys):

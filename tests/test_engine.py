@@ -556,7 +556,7 @@ def test_recipe_options(tmp_path: Path) -> None:
         ({"flip": "maybe"}, "true or false"),
         ({"mode": "c"}, "one of a, b"),
         ({"size": "1"}, "2 values"),
-        ({}, "needs a value for data"),
+        ({}, "needs a value for data; give --data VALUE"),
     ):
         with pytest.raises(PixelkinError, match=message) as excinfo:
             parse_recipe_options(recipe, wrong)
@@ -574,6 +574,27 @@ def test_recipe_files_that_are_none(tmp_path: Path) -> None:
             (tmp_path / name).write_text(text)
         with pytest.raises(PixelkinError, match=message):
             load_recipe(tmp_path / name)
+
+
+def test_recipes_that_fail_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.py"
+    for text, message in (
+        ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def recipe(): return nothing\n", "NameError: name 'nothing' is not defined"),
+        ("def recipe(): raise ValueError('a\\nb')\n", "ValueError: a b"),
+        ("def recipe(): raise OSError\n", "OSError: no message"),
+    ):
+        path.write_text(text)
+        with pytest.raises(PixelkinError) as excinfo:
+            load_recipe(path)()
+        assert str(excinfo.value) == f"recipe {path} failed: {message}; mend the recipe"
+    lines = (
+        "from pixelkin.errors import PixelkinError",
+        "def recipe(): raise PixelkinError('own')",
+    )
+    path.write_text("\n".join(lines))
+    with pytest.raises(PixelkinError, match="^own$"):
+        load_recipe(path)()
 
 
 if __name__ == "__main__":

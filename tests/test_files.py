@@ -176,3 +176,29 @@ def test_folder_where_a_file_should_be(tmp_path: Path) -> None:
 def test_write_error_without_a_number_is_one_line() -> None:
     message = str(write_error(Path("a.bin"), OSError("something odd")))
     assert message == "cannot write a.bin: something odd; choose another folder"
+
+
+def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "old.txt").write_text("old")
+    real, calls = os.replace, []
+
+    def second_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", second_fails)
+    new = tmp_path.parent / "new-folder"
+    new.mkdir()
+
+    def replace_folder():
+        with atomic_path(folder) as temporary:
+            real(new, temporary)
+
+    with pytest.raises(PixelkinError, match="no space"):
+        replace_folder()
+    assert (folder / "old.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]

@@ -109,7 +109,11 @@ def pad_to_multiple(images: Float[Tensor, "n c h w"], multiple: int) -> Float[Te
 
 
 def paper_network(*, pretrained: bool = False) -> PixelEmbeddingNet:
-    """DeepLab-v2's ResNet-101 at output stride 8, d = 128, (x, y, t) joined (Chen et al. 2018)."""
+    """DeepLab-v2's ResNet-101 at output stride 8, d = 128, (x, y, t) joined (Chen et al. 2018).
+
+    For training and comparison by the paper's own retrieval (`pixelkin.grouping.retrieval`): it has
+    no details for a mask decoder, so `pixelkin.load` and clip sessions do not take it.
+    """
     backbone = TimmBackbone("resnet101", strides=(8,), output_stride=8, pretrained=pretrained)
     return PixelEmbeddingNet(
         backbone,

@@ -143,7 +143,14 @@ class Follower:
 
     def logits(self, plan: Plan, frame: int) -> Float[np.ndarray, "h4 w4"]:
         """Mask logits of the plan's object at stride 4 of the padded frame, float16."""
-        return self._along(plan, plan.path_to(frame), frame)
+        path = plan.path_to(frame)
+        # Anchors are solved from the seed outward, so that none has to call upon the one before:
+        # a long list of clicks would else be as deep a recursion.
+        for count in range(1, len(path.anchors) + 1):
+            reached = Path(path.object_id, path.anchors[:count], path.step)
+            if self._cached(reached, reached.start) is None:
+                self._anchor(plan, reached)
+        return self._along(plan, path, frame)
 
     def _along(self, plan: Plan, path: Path, frame: int) -> Float[np.ndarray, "h4 w4"]:
         known = frame

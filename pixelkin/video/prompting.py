@@ -21,6 +21,10 @@ from pixelkin.structures import IGNORE
 CLICK_RADIUS_PX = 3
 """A click stands for the few pixels about it; training draws its clicks alike."""
 
+BOX_STRENGTH = 50
+"""A box says as much of where an object is as this many marked pixels: more than clicks, less than
+a scribble from end to end."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -44,11 +48,13 @@ class Prompt:
     @property
     def strength(self) -> int:
         """How much of the object is marked; following begins in the frame with most. 0: nothing."""
-        return 2 * int((self.exact == 1).sum()) + int(self.boxed)
+        return int((self.exact == 1).sum()) + BOX_STRENGTH * int(self.boxed)
 
 
 def speaks_of(reference: Reference, object_id: int) -> bool:
-    """Whether a reference is about an object: names it, or marks background (object 0)."""
+    """Whether a reference is about an object: names it, or speaks of background alone."""
+    if isinstance(reference, Mask) and not reference.object_ids:
+        return bool((reference.labels == 0).any())
     if isinstance(reference, Click | Scribble) and reference.object_id == 0:
         return True
     return object_id in reference_object_ids(reference)
@@ -63,8 +69,9 @@ def prompt_for(
     """The prompt for one object from all references of one frame.
 
     Marks of other objects are "not this object". A mask's background is background for the objects
-    in that mask alone, so that an object added beside it later is not forbidden there; the outside
-    of a box likewise, and its inside says nothing. Strokes lie above areas, later above earlier.
+    in that mask alone, so that an object added beside it later is not forbidden there; a mask
+    without any object is background for all. The outside of a box is background for its object, and
+    its inside says nothing. Strokes lie above areas, later above earlier.
 
     Args:
         references: all of one frame.
@@ -109,7 +116,8 @@ def _layers(
     for reference in references:
         if isinstance(reference, Mask):
             labels = reference.labels
-            named = object_id in reference.object_ids
+            # A mask without any object says that all of them are gone from this frame.
+            named = object_id in reference.object_ids or not reference.object_ids
             areas[(labels != IGNORE) & ((labels != 0) | named)] = 0
             areas[labels == object_id] = 1
         elif isinstance(reference, Box):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pixelkin.grouping.references import Box, Click, Mask, Scribble, rasterise
 from pixelkin.structures import IGNORE
-from pixelkin.video.prompting import CLICK_RADIUS_PX, prompt_for, scaled, speaks_of
+from pixelkin.video.prompting import BOX_STRENGTH, CLICK_RADIUS_PX, prompt_for, scaled, speaks_of
 
 SIZE = (20, 24)
 
@@ -23,7 +23,9 @@ def exact_by_loop(references, object_id) -> np.ndarray:
                     label = r.labels[y, x]
                     if label == object_id:
                         area = 1
-                    elif label not in (0, IGNORE) or (label == 0 and object_id in r.object_ids):
+                    elif label not in (0, IGNORE) or (
+                        label == 0 and (object_id in r.object_ids or not r.object_ids)
+                    ):
                         area = 0
                 elif isinstance(r, Box):
                     x0, y0, x1, y1 = r.box_xyxy
@@ -77,7 +79,7 @@ def test_exact_marks_against_a_loop(seed):
         assert prompt.boxed == any(
             isinstance(r, Box) and r.object_id == object_id for r in references
         )
-        assert prompt.strength == 2 * (expected == 1).sum() + prompt.boxed
+        assert prompt.strength == (expected == 1).sum() + BOX_STRENGTH * prompt.boxed
         assert prompt.is_whole == (expected != IGNORE).all()
 
 
@@ -110,7 +112,7 @@ def test_box_forbids_its_outside_and_says_nothing_of_its_inside():
     expected[2:9, 4:12] = IGNORE
     assert np.array_equal(prompt.marks, expected)
     assert prompt.boxed
-    assert prompt.strength == 1
+    assert prompt.strength == BOX_STRENGTH
 
 
 def test_who_is_spoken_of():
@@ -147,3 +149,18 @@ def test_scaled_references_stay_inside_the_scaled_frame(height, width, scale, x,
     assert (labels == 1).sum() == 1
     stroke = Scribble(0, (click.point_xy, (0.0, 0.0)), 1)
     assert (rasterise(scaled(stroke, (height, width), work_hw), work_hw) == 1).any()
+
+
+def test_a_mask_without_objects_says_that_all_are_gone():
+    empty = Mask.from_labels(0, np.zeros(SIZE, np.uint8))
+    silent = Mask.from_labels(0, np.full(SIZE, IGNORE, np.uint8))
+    assert speaks_of(empty, 3)
+    assert not speaks_of(silent, 3)
+    assert (prompt_for([empty], 3, SIZE).exact == 0).all()
+
+
+def test_a_box_counts_more_than_a_click_and_less_than_a_mask():
+    box = prompt_for([Box(0, (4, 4, 16, 16), 1)], 1, SIZE)
+    click = prompt_for([Click(0, (8, 8), 1)], 1, SIZE)
+    mask = prompt_for([Mask.from_labels(0, np.ones(SIZE, np.uint8))], 1, SIZE)
+    assert click.strength < box.strength < mask.strength

@@ -2,6 +2,7 @@
 
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ REFERENCES = (
     Click(6, (40.0, 20.0), 1),
     Scribble(3, ((60.0, 40.0), (72.0, 52.0)), 2),
     Click(1, (60.0, 10.0), 0),
-    Box(7, (30.0, 4.0, 66.0, 36.0), 1),
+    Box(7, (30.0, 4.0, 66.0, 36.0), 3),
 )
 
 
@@ -424,3 +425,30 @@ def test_session_runs_on_a_gpu():
         on_gpu = np.stack(list(session.all_labels()))
     on_cpu = fresh_labels(clip, [Mask.from_labels(0, truth[0]), Click(3, (20.0, 20.0), 3)])
     assert (on_gpu == on_cpu).mean() > 0.99
+
+
+def test_hundreds_of_clicks_asked_from_the_far_end():
+    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    clip = MemoryClip([frame] * 400)
+    with ClipSession(tiny_runtime(), clip) as session:
+        session.add(*(Click(t, (16, 16), 1) for t in range(400)))
+        assert session.labels(399)[16, 16] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
+def test_memory_stays_flat_under_a_budget():
+    rng = np.random.default_rng(0)
+    shown = [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(16)]
+    clip = MemoryClip([shown[t % 16] for t in range(1500)])
+    mask = np.zeros((64, 96), np.uint8)
+    mask[16:48, 24:64] = 1
+    resident = []
+    with ClipSession(tiny_runtime(), clip, budget_mb=2) as session:
+        session.add(Mask.from_labels(0, mask))
+        for t in range(len(clip)):
+            session.segments(t)
+            assert session.store.memory_bytes <= 2 * 2**20
+            resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20)
+        assert session.store.file_bytes > 2 * 2**20, "something was spilled"
+    growth = resident[-1] - resident[500]
+    assert growth < 1.5, f"{growth:.2f} MB over 1,000 frames"
