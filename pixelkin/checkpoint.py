@@ -22,12 +22,13 @@ from pixelkin.files import atomic_path
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
+GRAPHS = ("embed.onnx", "answer.onnx", "graphs.sha256")
+"""What `pixelkin export` writes beside the weights."""
 
 _PICKLE_SUFFIXES = {".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CONVERT = (
-    "pickle can run code, so it is not loaded; convert it once with "
-    "pixelkin.checkpoint.convert_pth(path, out)"
+    "pickle can run code, so it is not loaded; convert it once with pixelkin convert FILE FOLDER"
 )
 
 
@@ -118,7 +119,7 @@ def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS, CONFIG, CARD]))
+        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS, CONFIG, CARD, *GRAPHS]))
     except Exception as error:  # the hub's client lets errors of several HTTP libraries through
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise PixelkinError(
@@ -243,7 +244,9 @@ def convert_pth(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> No
     for the caller to say what architecture this is.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here: torch.load refuses by suffix a pickle that is named model.safetensors.
+        with open(path, "rb") as handle:
+            loaded = torch.load(handle, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise PixelkinError(f"there is no file {path}; check the path") from error
     except Exception as error:  # damaged pickles raise whatever their bytes happen to spell
