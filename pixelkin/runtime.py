@@ -22,6 +22,8 @@ from pixelkin.tracking import FrameCells, Question, predict
 MULTIPLE = 16
 """Frames are padded to a multiple of this many pixels."""
 
+DEVICE_TYPES = ("cpu", "cuda", "mps")
+
 MOST_WORKERS = 4
 """Frames embedded at a time; each holds about 150 MB of activations at 480p."""
 
@@ -65,14 +67,16 @@ def pick_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name.partition(":")[0] not in DEVICE_TYPES:
+        raise PixelkinError(
+            f"device {name!r} is not available here, expected auto, {', '.join(DEVICE_TYPES)}; "
+            "use --device cpu"
+        )
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise PixelkinError(
-            f"device {name!r} is not available here: {' '.join(str(error).split())[:120]}; "
-            "use --device cpu"
-        ) from error
+        raise PixelkinError(f"device {name!r} is not available here; use --device cpu") from error
     return device
 
 
