@@ -593,7 +593,7 @@ def test_recipes_that_fail_are_one_line(tmp_path: Path) -> None:
         "def recipe(): raise PixelkinError('own')",
     )
     path.write_text("\n".join(lines))
-    with pytest.raises(PixelkinError, match="^own$"):
+    with pytest.raises(PixelkinError, match=r"^own$"):
         load_recipe(path)()
 
 

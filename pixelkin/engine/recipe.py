@@ -1,12 +1,14 @@
 """Recipes: Python files with a function `recipe(...) -> Training`, its options typed."""
 
 import difflib
+import functools
 import importlib.util
 import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,7 +19,12 @@ _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Callable[..., Training]:
-    """The function `recipe` of a Python file. The file is executed: it is code, not data."""
+    """The function `recipe` of a Python file. The file is executed: it is code, not data.
+
+    Raises:
+        PixelkinError: no such file, or no such function; here and when the function is called,
+            also whatever the recipe itself raises, in one line.
+    """
     file = Path(path)
     if not file.is_file():
         raise PixelkinError(f"there is no recipe {file}; give the path of a Python file")
@@ -28,16 +35,37 @@ def load_recipe(path: str | os.PathLike[str]) -> Callable[..., Training]:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses of the recipe look their module up while it is being executed.
     sys.modules[name] = module
-    try:
+    with _blamed_on(file):
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise PixelkinError(f"{file}, line {error.lineno}: {error.msg}; mend the recipe") from error
     function = getattr(module, "recipe", None)
     if not callable(function):
         raise PixelkinError(
             f"{file} has no function recipe; add one: def recipe(*, steps: int = 1000) -> Training"
         )
-    return function  # type: ignore[no-any-return]
+
+    # Its signature is still that of the recipe's own function.
+    @functools.wraps(function)
+    def blamed(*args: Any, **kwargs: Any) -> Training:
+        with _blamed_on(file):
+            training: Training = function(*args, **kwargs)
+            return training
+
+    return blamed
+
+
+@contextmanager
+def _blamed_on(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except PixelkinError:
+        raise
+    except SyntaxError as error:
+        raise PixelkinError(f"{file}, line {error.lineno}: {error.msg}; mend the recipe") from error
+    except Exception as error:
+        text = " ".join(str(error).split())[:200] or "no message"
+        raise PixelkinError(
+            f"recipe {file} failed: {type(error).__name__}: {text}; mend the recipe"
+        ) from error
 
 
 def parse_recipe_options(
@@ -66,7 +94,8 @@ def parse_recipe_options(
         parsed[name] = _parse(text, hints.get(name, str), given)
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in parsed:
-            raise PixelkinError(f"the recipe needs a value for {name}; give {name}=…")
+            option = f"--{name.replace('_', '-')} VALUE"
+            raise PixelkinError(f"the recipe needs a value for {name}; give {option}")
     return parsed
 
 
