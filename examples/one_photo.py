@@ -2,7 +2,7 @@
 
     python examples/one_photo.py [IMAGE] [--click 0:X,Y[@OBJECT] ...] [--out FOLDER]
 
-Without IMAGE, a portrait that comes with scikit-image, and three clicks on it. Each click refines
+Without IMAGE, a portrait that comes with scikit-image, and four clicks on it. Each click refines
 the answer to the clicks before it; FOLDER gets the cut-out after every one.
 """
 
@@ -19,7 +19,7 @@ from pixelkin.media import read_image
 from pixelkin.predictor import ImageSession
 from pixelkin.results import cutout
 
-CLICKS = [parse_click(text) for text in ("0:220,130", "0:200,330", "0:400,400@-1")]
+CLICKS = [parse_click(text) for text in ("0:220,130", "0:170,70", "0:100,330", "0:400,420@-1")]
 
 
 def main(arguments: list[str] | None = None) -> None:

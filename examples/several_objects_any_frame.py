@@ -14,7 +14,7 @@ import numpy as np
 
 import pixelkin
 from pixelkin.demo.scenes import clips_folder
-from pixelkin.grouping.references import Click, Mask, Scribble
+from pixelkin.grouping.references import Box, Click, Mask, Scribble
 from pixelkin.masks import read_indexed_png
 from pixelkin.media import open_clip
 from pixelkin.results import write_overlay_video
@@ -22,7 +22,7 @@ from pixelkin.video import ClipSession
 
 START = 30
 CAR = Scribble(START, ((440, 110), (490, 30), (540, 180), (600, 150)), object_id=2, width_px=7)
-VAN = Click(START + 6, (60, 150), object_id=3)
+VAN = Box(START + 6, (0, 112, 105, 272), object_id=3)
 NOT_THE_RIDER = Click(START + 6, (300, 60), object_id=1, positive=False)
 
 
