@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelkin.checkpoint import save_checkpoint
+from pixelkin.checkpoint import GRAPHS, save_checkpoint
 from pixelkin.cli import main
 from pixelkin.grouping.references import Box, Click
 from pixelkin.loading import load
@@ -393,6 +394,13 @@ def test_train(tmp_path, capsys):
     config = json.loads((out / "run.json").read_text())["config"]
     assert config == {"steps": 3, "learning_rate": 0.2, "seed": 5}
     assert (out / "model" / "model.safetensors").is_file()
+
+
+def test_export_names_the_files_that_it_writes(model, monkeypatch, capsys):
+    monkeypatch.setattr("pixelkin.export.export", lambda folder: 1e-6)
+    assert main(["export", str(model)]) == 0
+    named = set(re.findall(r"\w+\.onnx", capsys.readouterr().out))
+    assert named == {name for name in GRAPHS if name.endswith(".onnx")}
 
 
 def test_convert(tmp_path, capsys):

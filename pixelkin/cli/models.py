@@ -20,7 +20,7 @@ def export(model: str, /) -> int:
     folder = resolve(model)
     check_writable(folder)
     worst = write_graphs(folder)
-    print(f"{folder}: embed.onnx and decode.onnx, at most {worst:.1e} from torch")
+    print(f"{folder}: embed.onnx and answer.onnx, at most {worst:.1e} from torch")
     return 0
 
 
