@@ -186,6 +186,9 @@ def test_bad_clip(kind, says, clip, folder, tmp_path, model, capsys):
         (["--scribble", "gone.json"], "cannot read scribbles"),
         ([*CLICK, "--write", "png,overlai"], "did you mean overlay?"),
         ([*CLICK, "--budget-mb", "-1"], "--budget-mb is -1"),
+        ([*CLICK, "--budget-mb", "0"], "--budget-mb is 0, expected 1 or more; try 512"),
+        ([*CLICK, "--budget-mb", "inf"], "--budget-mb is inf, expected 1 or more; try 512"),
+        ([*CLICK, "--budget-mb", "nan"], "--budget-mb is nan, expected 1 or more; try 512"),
         ([*CLICK, "--device", "cuda:77"], "'cuda:77' is not available here; use --device cpu\n"),
         (
             [*CLICK, "--device", "meta"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -82,8 +83,8 @@ def track(
             "nothing marks an object, expected a click, scribble, mask or box; "
             "for example --click 0:320,240 (frame 0, x 320, y 240)"
         )
-    if not budget_mb >= 0:
-        raise PixelkinError(f"--budget-mb is {budget_mb:g}, expected 0 or more; try 512")
+    if not 1 <= budget_mb < math.inf:
+        raise PixelkinError(f"--budget-mb is {budget_mb:g}, expected 1 or more; try 512")
     from pixelkin.media import open_clip
     from pixelkin.video import ClipSession
 
