@@ -83,7 +83,7 @@ def test_track_equals_the_session(clip, model, tmp_path, capsys):
     out = tmp_path / "cut"
     kinds = "png,overlay,cutout,cutout-png,coco"
     arguments = ["track", clip, "--click", "0:40,30", "--box", "3:10,10,60,60@2", "--out", out]
-    arguments += ["--negative", "2:90,70@2", "--write", kinds, "--model", model, "--json"]
+    arguments += ["--click", "2:90,70@-2", "--write", kinds, "--model", model, "--json"]
     assert main([*map(str, arguments), "--quiet", "--device", "cpu"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -174,7 +174,7 @@ def test_bad_clip(kind, says, clip, folder, tmp_path, model, capsys):
     ("marks", "says"),
     [
         ([], "for example --click"),
-        (["--negative", "0:4,4"], "for example --click"),
+        (["--click", "0:4,4@-1"], "for example --click"),
         (["--click", "0:4,4@0"], "mark only background"),
         (["--click", "0:96,4"], "96,4"),
         (["--click", "5:4,4"], "numbered 0 to 4"),
@@ -294,6 +294,7 @@ def test_damaged_clip_keeps_the_masks_of_the_frames_before(folder, model, tmp_pa
     [
         (["trak"], 'Did you mean "track"?'),
         (["track", "a.mp4", "--out", "o", "--clik", "0:1,2"], "Did you mean --click?"),
+        (["track", "a.mp4", "--out", "o", "--negative", "0:1,2"], "--negative"),
         (["track", "--out", "o"], "see pixelkin track --help"),
         (["track", "a.mp4", "b.mp4", "--out", "o"], "b.mp4"),
         (["evaluate", "d", "--year", "2015"], "2016, 2017"),

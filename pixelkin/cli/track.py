@@ -6,7 +6,7 @@ import json as json_text
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,14 +43,12 @@ class Marks:
         scribble: JSON file with strokes.
         mask: FRAME:FILE, an indexed PNG of the clip's size.
         box: FRAME:LEFT,TOP,RIGHT,BOTTOM[@OBJECT].
-        negative: FRAME:X,Y[@OBJECT], a click on what is not the object.
     """
 
     click: tuple[str, ...] = ()
     scribble: tuple[Path, ...] = ()
     mask: tuple[str, ...] = ()
     box: tuple[str, ...] = ()
-    negative: tuple[str, ...] = ()
 
 
 def track(
@@ -105,8 +103,8 @@ def track(
 def read_marks(marks: Marks, clip: Clip) -> list[Reference]:
     """The references that the options name, checked against the clip.
 
-    Masks come first, then boxes, scribbles, clicks and negative clicks: of references that
-    contradict each other the more precise one holds.
+    Masks come first, then boxes, scribbles and clicks: of references that contradict each other
+    the more precise one holds.
     """
     from pixelkin.grouping.reference_text import (
         parse_box,
@@ -125,7 +123,6 @@ def read_marks(marks: Marks, clip: Clip) -> list[Reference]:
     for file in marks.scribble:
         found += read_scribbles(file, clip.size_hw)
     found += [parse_click(text) for text in marks.click]
-    found += [replace(parse_click(text), positive=False) for text in marks.negative]
     for reference in found:
         check_reference(reference, clip.size_hw, len(clip))
     if not any(
