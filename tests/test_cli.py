@@ -446,6 +446,9 @@ def test_evaluate(frames, tmp_path, capsys):
         (["--sequences", "cat"], "no sequence 'cat'"),
         (["--masks", tmp_path / "gone"], "there is no folder"),
         (["--masks", root, "--method", "copy"], "leave out --method"),
+        (["--masks", root, "--device", "cpu"], "leave out --model, --device"),
+        (["--masks", root, "--model", "x"], "leave out --model"),
+        (["--scribbles", root], "add --interactive"),
         (["--interactive", "--method", "copy"], "leave out --method"),
     ]:
         assert says in one_line(capsys, "evaluate", root, "--out", new, *wrong)

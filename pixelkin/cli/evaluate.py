@@ -63,6 +63,12 @@ def evaluate(
         raise PixelkinError(
             "--masks judges masks that are there; leave out --method, --interactive"
         )
+    if contest.masks and machine != Machine():
+        raise PixelkinError(
+            "--masks judges masks that are there; leave out --model, --device, --engine"
+        )
+    if contest.scribbles and not contest.interactive:
+        raise PixelkinError("--scribbles belongs to the interactive protocol; add --interactive")
     if contest.interactive and contest.method:
         raise PixelkinError("--interactive judges pixelkin only; leave out --method")
     from pixelkin.data.davis import VideoFolder
