@@ -436,6 +436,13 @@ def test_evaluate(frames, tmp_path, capsys):
     # A box of 40 columns, off by 1, 2 and 3 of them in the frames that count.
     assert done["copy"]["J mean"] == pytest.approx(np.mean([39 / 41, 38 / 42, 37 / 43]), abs=1e-5)
     assert (out / "flow" / "worst.png").is_file()
+    (tmp_path / "d" / "JPEGImages" / "480p" / "dog").mkdir()
+    (tmp_path / "d" / "ImageSets" / "2016").mkdir(parents=True)
+    (tmp_path / "d" / "ImageSets" / "2016" / "val.txt").write_text("car\n")
+    listed = ["evaluate", root, "--split", "val", "--method", "copy", "--json", "--quiet"]
+    assert main(listed) == 0
+    assert json.loads(capsys.readouterr().out)["copy"]["J mean"] == done["copy"]["J mean"]
+    (tmp_path / "d" / "JPEGImages" / "480p" / "dog").rmdir()
     masks = ["evaluate", root, "--masks", str(tmp_path / "d" / "Annotations" / "480p")]
     assert main(masks) == 0
     assert "1.000" in capsys.readouterr().out
@@ -444,6 +451,7 @@ def test_evaluate(frames, tmp_path, capsys):
         (["--method", "magic"], "method 'magic' is unknown"),
         (["--method", "masktrack"], "needs a trained checkpoint"),
         (["--sequences", "cat"], "no sequence 'cat'"),
+        (["--split", "vall"], "vall"),
         (["--masks", tmp_path / "gone"], "there is no folder"),
         (["--masks", root, "--method", "copy"], "leave out --method"),
         (["--masks", root, "--device", "cpu"], "leave out --model, --device"),

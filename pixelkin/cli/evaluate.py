@@ -24,6 +24,7 @@ class Contest:
 
     Attributes:
         year: rules of DAVIS 2016 (one object) or 2017 (several).
+        split: list of sequences in ImageSets, such as val; every folder where left out.
         sequences: names separated by commas; all where left out.
         method: pixelkin, copy, flow, untrained, osvos or masktrack, or NAME:CHECKPOINT.
         masks: folder with results of another program, a folder of PNGs per sequence.
@@ -32,6 +33,7 @@ class Contest:
     """
 
     year: Literal[2016, 2017] = 2016
+    split: str | None = None
     sequences: Annotated[str, Parameter(show_default=False)] = ""
     method: Annotated[tuple[str, ...], Parameter(show_default=False)] = ()
     masks: Path | None = None
@@ -73,7 +75,7 @@ def evaluate(
         raise PixelkinError("--interactive judges pixelkin only; leave out --method")
     from pixelkin.data.davis import VideoFolder
 
-    data = VideoFolder(root, year=contest.year)
+    data = VideoFolder(root, year=contest.year, split=contest.split)
     names = [name.strip() for name in contest.sequences.split(",") if name.strip()]
     for name in names:
         data.frame_paths(name)  # raises where there is no such sequence
