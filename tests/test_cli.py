@@ -452,6 +452,8 @@ def test_evaluate(frames, tmp_path, capsys):
         (["--method", "masktrack"], "needs a trained checkpoint"),
         (["--sequences", "cat"], "no sequence 'cat'"),
         (["--split", "vall"], "vall"),
+        (["--method", "copy", "--method", "copy"], "would both be called copy"),
+        (["--method", "osvos:a/b", "--method", "osvos:a_b"], "would both be called osvos_a_b"),
         (["--masks", tmp_path / "gone"], "there is no folder"),
         (["--masks", root, "--method", "copy"], "leave out --method"),
         (["--masks", root, "--device", "cpu"], "leave out --model, --device"),

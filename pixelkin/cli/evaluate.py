@@ -104,9 +104,17 @@ def _methods(
     if contest.masks is not None:
         methods = {contest.masks.name: masks_in(contest.masks)}
     else:
+        folders: dict[str, str] = {}
+        for spec in contest.method:
+            other = folders.setdefault(_folder_name(spec), spec)
+            if other is not spec:
+                raise PixelkinError(
+                    f"--method {other} and --method {spec} would both be called "
+                    f"{_folder_name(spec)} in the results; leave one out, or rename its checkpoint"
+                )
         # All are built first: a missing checkpoint must not show after hours of another method.
         methods = {
-            spec.replace(":", "_").replace("/", "_"): build_method(
+            _folder_name(spec): build_method(
                 spec, model=machine.model, device=machine.device, engine=machine.engine
             )
             for spec in contest.method or ("pixelkin",)
@@ -126,6 +134,10 @@ def _methods(
             f"{'' if fps is None else format(fps, '.1f') + ' frames per second'}"
         )
     return done, "\n\n".join(texts)
+
+
+def _folder_name(spec: str) -> str:
+    return spec.replace(":", "_").replace("/", "_")
 
 
 def _interactive(
