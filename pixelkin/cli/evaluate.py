@@ -106,12 +106,13 @@ def _methods(
     else:
         folders: dict[str, str] = {}
         for spec in contest.method:
-            other = folders.setdefault(_folder_name(spec), spec)
-            if other is not spec:
+            name = _folder_name(spec)
+            if name in folders:
                 raise PixelkinError(
-                    f"--method {other} and --method {spec} would both be called "
-                    f"{_folder_name(spec)} in the results; leave one out, or rename its checkpoint"
+                    f"--method {folders[name]} and --method {spec} would both be called {name} in "
+                    "the results; leave one out, or rename its checkpoint"
                 )
+            folders[name] = spec
         # All are built first: a missing checkpoint must not show after hours of another method.
         methods = {
             _folder_name(spec): build_method(
