@@ -15,6 +15,7 @@ from PIL import Image
 
 from pixelkin.checkpoint import GRAPHS, save_checkpoint
 from pixelkin.cli import main
+from pixelkin.errors import PixelkinError
 from pixelkin.grouping.references import Box, Click
 from pixelkin.loading import load
 from pixelkin.masks import labels_from_segments, read_indexed_png, write_indexed_png
@@ -22,6 +23,7 @@ from pixelkin.media import VideoWriter, open_clip
 from pixelkin.models.retrieval_model import small_model
 from pixelkin.results import read_coco_json
 from pixelkin.video import ClipSession
+from pixelkin.video.store import ArrayStore
 
 FRAMES, HEIGHT, WIDTH = 5, 80, 96
 CLICK = ["--click", "0:40,30"]
@@ -284,6 +286,21 @@ def test_damaged_clip_keeps_the_masks_of_the_frames_before(folder, model, tmp_pa
     late = [folder, "--click", "4:40,30", "--model", model, "--quiet", "--out", tmp_path / "late"]
     assert "damaged" in one_line(capsys, "track", *late)
     assert not (tmp_path / "late").exists()
+
+
+def test_full_temporary_disk_is_no_damage(clip, model, tmp_path, monkeypatch, capsys):
+    real = ArrayStore.put
+
+    def put(store: ArrayStore, key: tuple[str, int], arrays: object) -> None:
+        if key == ("fields", 3):
+            raise PixelkinError("no space is left on the disk")
+        real(store, key, arrays)
+
+    monkeypatch.setattr(ArrayStore, "put", put)
+    out = tmp_path / "out"
+    error = one_line(capsys, "track", clip, *CLICK, "--model", model, "--quiet", "--out", out)
+    assert error == "pixelkin: error: no space is left on the disk\n"
+    assert not out.exists()
 
 
 # The program

@@ -156,12 +156,14 @@ class Writing:
 
 def _run(session: ClipSession, writing: Writing, stages: Stages) -> dict[str, Any]:
     """Embed, find masks, write; of a damaged clip, as far as it can be read."""
+    from pixelkin.media import DamagedClipError
+
     count, damage = len(writing.clip), None
     try:
         with stages.stage("embed"):
             for frame in stages.each("embed", range(count)):
                 session.embed(frame)
-    except PixelkinError as error:
+    except DamagedClipError as error:
         references = [r for r in session.references if r.frame < frame]
         session.replace_all(references)
         if not session.object_ids:

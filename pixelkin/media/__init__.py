@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pixelkin.errors import PixelkinError
-from pixelkin.media.clip import Clip, Frame
+from pixelkin.media.clip import Clip, DamagedClipError, Frame
 from pixelkin.media.folder import FRAME_SUFFIXES, FrameFolder, frame_paths, read_image
 from pixelkin.media.memory import MemoryClip
 from pixelkin.media.video_file import VideoFile
@@ -15,6 +15,7 @@ from pixelkin.media.writer import VideoWriter
 __all__ = [
     "FRAME_SUFFIXES",
     "Clip",
+    "DamagedClipError",
     "Frame",
     "MemoryClip",
     "VideoWriter",

@@ -18,6 +18,11 @@ from pixelkin.errors import PixelkinError
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
+
+class DamagedClipError(PixelkinError):
+    """A frame cannot be read, though the clip could be opened; frames before it may be whole."""
+
+
 _CACHE_BYTES = 64 * 2**20
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pixelkin.errors import PixelkinError
-from pixelkin.media.clip import Clip, Frame
+from pixelkin.media.clip import Clip, DamagedClipError, Frame
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -28,7 +28,7 @@ def read_image(path: str | os.PathLike[str]) -> Frame:
     with _image_errors(file), Image.open(file) as image:
         check_pixels(file, image.width, image.height)
         if image.mode.startswith(("I", "F")):
-            raise PixelkinError(
+            raise DamagedClipError(
                 f"image {file} has {image.mode} pixels, expected 8 bits per channel; convert it"
             )
         # A writable array: torch warns about others.
@@ -47,15 +47,15 @@ def _image_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise PixelkinError(f"no image at {file}; check the path") from error
+        raise DamagedClipError(f"no image at {file}; check the path") from error
     except PermissionError as error:
-        raise PixelkinError(f"cannot read {file}: permission denied; change it") from error
+        raise DamagedClipError(f"cannot read {file}: permission denied; change it") from error
     except Image.DecompressionBombError as error:
-        raise PixelkinError(
+        raise DamagedClipError(
             f"image {file} is too large, expected at most {MAX_PIXELS} pixels; make it smaller"
         ) from error
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError) as error:
-        raise PixelkinError(
+        raise DamagedClipError(
             f"image {file} is damaged or no image, expected a readable picture; copy it again"
         ) from error
 
@@ -94,7 +94,7 @@ class FrameFolder(Clip):
     def _load(self, index: int) -> Frame:
         frame = read_image(self._paths[index])
         if frame.shape[:2] != self.size_hw:
-            raise PixelkinError(
+            raise DamagedClipError(
                 f"frame {self._paths[index]} is {frame.shape[1]}×{frame.shape[0]}, expected "
                 f"{self.size_hw[1]}×{self.size_hw[0]}; do not change the folder while it is open"
             )

@@ -16,7 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from pixelkin.errors import PixelkinError
-from pixelkin.media.clip import Clip, Frame
+from pixelkin.media.clip import Clip, DamagedClipError, Frame
 from pixelkin.media.folder import check_pixels
 
 
@@ -62,7 +62,7 @@ class VideoFile(Clip):
             # A playlist must not make the library fetch from the network.
             container = av.open(str(self.path), options={"protocol_whitelist": "file"})
         except FFmpegError as error:
-            raise PixelkinError(_why_unreadable(self.path, error)) from error
+            raise DamagedClipError(_why_unreadable(self.path, error)) from error
         with container:
             if not container.streams.video or container.format.name == "tty":
                 raise PixelkinError(f"{self.path} is not a video; choose a video file")
@@ -79,7 +79,7 @@ class VideoFile(Clip):
                 if self._pts is None or (frame.pts is not None and frame.pts >= self._pts[0]):
                     yield frame
         except FFmpegError as error:
-            raise PixelkinError(
+            raise DamagedClipError(
                 f"{self.path} is damaged: {error.strerror}; copy it again, or re-encode it"
             ) from error
 
@@ -104,7 +104,7 @@ class VideoFile(Clip):
         for frame in frames:
             if (frame.height, frame.width) != self._coded_hw:
                 height, width = self._coded_hw
-                raise PixelkinError(
+                raise DamagedClipError(
                     f"{self.path} changes its frame size to {frame.width}×{frame.height}, expected "
                     f"{width}×{height} throughout; cut it there, or re-encode it at one size"
                 )
@@ -119,8 +119,8 @@ class VideoFile(Clip):
         if (expected or 0) < len(self):
             raise self._lost(expected or 0)
 
-    def _lost(self, number: int) -> PixelkinError:
-        return PixelkinError(
+    def _lost(self, number: int) -> DamagedClipError:
+        return DamagedClipError(
             f"{self.path} is damaged: frame {number} of {len(self)} cannot be decoded; "
             "copy it again, or re-encode it"
         )
