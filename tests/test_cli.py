@@ -128,6 +128,42 @@ def test_track_takes_a_mask_and_keeps_the_names_of_a_folder(folder, model, tmp_p
     assert (read_indexed_png(tmp_path / "o" / "masks" / "shot_7.png") == labels).all()
 
 
+def test_a_second_run_leaves_no_masks_of_the_first(folder, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = [
+        "track",
+        folder,
+        *CLICK,
+        "--write",
+        "png,cutout-png",
+        "--model",
+        model,
+        "--out",
+        out,
+    ]
+    assert main([*map(str, arguments), "--quiet"]) == 0
+    for other in ("notes.txt", ".hidden.png", "more.png/x.png"):
+        (out / "masks" / other).parent.mkdir(exist_ok=True)
+        (out / "masks" / other).write_text("")
+    (out / "other").mkdir()
+    (out / "other" / "a.png").write_text("")
+    (folder / "shot_10.png").unlink()
+    (folder / "shot_11.png").unlink()
+    assert main([*map(str, arguments), "--quiet"]) == 0
+    names = {"shot_7.png", "shot_8.png", "shot_9.png"}
+    assert {path.name for path in (out / "cutout").iterdir()} == names
+    left = {path.name for path in (out / "masks").iterdir()}
+    assert left == names | {"notes.txt", ".hidden.png", "more.png"}
+    assert (out / "other" / "a.png").is_file()
+    # A clip that lies where the masks go loses no frame that cannot be read.
+    clip = out / "cutout"
+    whole = (clip / "shot_9.png").read_bytes()
+    (clip / "shot_9.png").write_bytes(whole[: len(whole) // 2])
+    again = ["track", clip, *CLICK, "--write", "cutout-png", "--model", model, "--out", out]
+    assert "shot_9.png is damaged" in one_line(capsys, *again, "--quiet")
+    assert (clip / "shot_9.png").is_file()
+
+
 def test_track_takes_scribbles(clip, model, tmp_path, capsys):
     strokes = {"scribbles": [{"frame": 1, "points_xy": [[30, 20], [50, 40]], "object_id": 4}]}
     (tmp_path / "s.json").write_text(json.dumps(strokes))

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from pixelkin.cli.options import Flag, Machine, output_folder, split_list
 from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
+from pixelkin.files import write_error
 
 if TYPE_CHECKING:
     from pixelkin.grouping.references import Reference
@@ -69,7 +70,7 @@ def track(
 
     Args:
         clip: a video, a folder of frames, or one image.
-        out: folder for the results.
+        out: folder for the results; PNGs of an earlier run in its masks and cutout are removed.
         write: any of png, overlay, cutout, cutout-mov, cutout-png, coco, separated by commas.
         budget_mb: memory for embeddings; what is more goes to a temporary file.
         json: print one JSON object about the results.
@@ -189,11 +190,13 @@ def _write(session: ClipSession, writing: Writing, stages: Stages, count: int) -
 
     clip, masks, names = writing.clip, writing.masks, frame_names(writing.clip)[:count]
     found = _masks(session, masks, stages, count)
+    files = [f"{name}.png" for name in names]
     # Masks are written as they come, so that an interruption loses none of them.
     if "png" in writing.kinds:
         writing.files["png"] = writing.out / OUTPUTS["png"]
         with stages.stage("png"):
-            results.write_davis_png(writing.files["png"], found, names)
+            results.write_davis_png(writing.files["png"], found, files)
+            _remove_others(writing.files["png"], files, clip)
         stages.seconds["png"] -= stages.seconds["masks"]
     else:
         deque(found, maxlen=0)
@@ -206,12 +209,26 @@ def _write(session: ClipSession, writing: Writing, stages: Stages, count: int) -
             if kind == "overlay":
                 results.write_overlay_video(path, clip.frames(0, count), shown, fps=clip.fps)
             elif kind == "cutout-png":
-                results.write_cutout_png(path, clip.frames(0, count), shown, names)
+                results.write_cutout_png(path, clip.frames(0, count), shown, files)
+                _remove_others(path, files, clip)
             elif kind == "coco":
                 results.write_coco_json(path, shown, names, video_name=clip.name)
             else:
                 results.write_cutout_video(path, clip.frames(0, count), shown, fps=clip.fps)
         writing.files[kind] = path
+
+
+def _remove_others(folder: Path, names: list[str], clip: Clip) -> None:
+    """Remove the PNGs of an earlier run: a reader of the folder could not tell them from ours."""
+    if clip.path.exists() and clip.path.samefile(folder):
+        return
+    kept = set(names)
+    try:
+        for path in folder.iterdir():
+            if path.match("[!.]*.png") and path.name not in kept and path.is_file():
+                path.unlink()
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 def _masks(
