@@ -174,6 +174,17 @@ def test_track_takes_scribbles(clip, model, tmp_path, capsys):
     assert read_indexed_png(tmp_path / "o" / "masks" / "00001.png")[30, 40] == 4
 
 
+def test_an_object_that_vanishes_is_told(clip, model, tmp_path, capsys):
+    arguments = ["track", clip, *CLICK, "--click", "0:40,30@2", "--click", "2:50,40@3"]
+    arguments += ["--write", "png", "--model", model, "--out", tmp_path / "o", "--json", "--quiet"]
+    assert main([str(a) for a in arguments]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("pixelkin: warning: object 1 has no mask in frame 0, where it is")
+    assert printed.err.count("\n") == 1
+    assert 1 not in read_indexed_png(tmp_path / "o" / "masks" / "00000.png")
+    json.loads(printed.out)
+
+
 # Bad input
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import math
+import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -95,9 +96,11 @@ def track(
             stages.say(f"{clip}: {len(opened)} frames, {runtime.name}")
             with ClipSession(runtime, opened, budget_mb=budget_mb) as session:
                 session.add(*references)
-                done = _run(session, Writing(opened, out, kinds), stages)
+                writing = Writing(opened, out, kinds)
+                done = _run(session, writing, stages)
     done |= {"clip": str(clip), "device": runtime.name, "references": len(references)}
     _show(done, as_json=json, quiet=quiet)
+    _warn_of_missing(references, writing.masks)
     return 0
 
 
@@ -249,6 +252,27 @@ def frame_names(clip: Clip) -> list[str]:
     stems = [path.stem for path in frame_paths(clip.path)] if clip.path.is_dir() else []
     # a.jpg and a.png in one folder would overwrite each other's masks.
     return stems if len(set(stems)) == len(clip) else numbers
+
+
+def _warn_of_missing(references: list[Reference], masks: list[Segments]) -> None:
+    """One line for each object without a pixel in any frame in which it was marked."""
+    from pixelkin.grouping.references import Click, reference_object_ids
+    from pixelkin.masks import rle_area
+
+    marked: dict[int, set[int]] = {}
+    for reference in references:
+        if not isinstance(reference, Click) or reference.positive:
+            for object_id in reference_object_ids(reference):
+                marked.setdefault(object_id, set()).add(reference.frame)
+    for object_id, frames in sorted(marked.items()):
+        found = [masks[frame] for frame in frames if object_id in masks[frame].rles]
+        if not any(rle_area(each.rles[object_id], each.size_hw) for each in found):
+            where = ", ".join(map(str, sorted(frames)))
+            print(
+                f"pixelkin: warning: object {object_id} has no mask in frame {where}, where it is "
+                "marked; do marks of another object lie on the same pixels?",
+                file=sys.stderr,
+            )
 
 
 def _show(done: dict[str, Any], *, as_json: bool, quiet: Flag) -> None:
