@@ -14,7 +14,8 @@ from pixelkin.baselines.copy_first import copy_first
 from pixelkin.baselines.masktrack import MaskTrack
 from pixelkin.baselines.optical_flow import carry_by_flow
 from pixelkin.baselines.osvos import Osvos
-from pixelkin.baselines.untrained import Untrained, backbone_features, dilate_lite0
+from pixelkin.baselines.retrieval import Retrieval
+from pixelkin.baselines.untrained import Features, Untrained, backbone_features, dilate_lite0
 from pixelkin.checkpoint import load_into, load_state
 from pixelkin.data.davis import VideoFolder
 from pixelkin.errors import PixelkinError
@@ -26,7 +27,7 @@ from pixelkin.media.folder import FrameFolder
 from pixelkin.models.backbone import TimmBackbone
 from pixelkin.models.imagenet import load_efficientnet_lite0
 from pixelkin.models.side_output_net import SideOutputNet
-from pixelkin.runtime import Runtime, pick_device
+from pixelkin.runtime import MULTIPLE, Runtime, pick_device
 from pixelkin.video import ClipSession
 
 LabelMap = UInt8[np.ndarray, "h w"]
@@ -80,10 +81,24 @@ def _flow(model: str | None, device: str, engine: Engine) -> ClipMethod:
 
 
 def _untrained(model: str | None, device: str, engine: Engine) -> ClipMethod:
+    return _over_frames(Untrained(_imagenet_features(device), stride=8))
+
+
+def _retrieval(model: str | None, device: str, engine: Engine) -> ClipMethod:
+    runtime = load(model, device=device, engine=engine)
+    method = Retrieval(lambda frame: runtime.embed(frame).embeddings[0].float(), stride=MULTIPLE)
+    return _over_frames(method)
+
+
+def _retrieval_untrained(model: str | None, device: str, engine: Engine) -> ClipMethod:
+    features = _imagenet_features(device)
+    return _over_frames(Retrieval(lambda frame: features(frame).permute(2, 0, 1), stride=8))
+
+
+def _imagenet_features(device: str) -> Features:
     backbone = TimmBackbone("tf_efficientnet_lite0", strides=(16,))
     load_efficientnet_lite0(backbone)
-    network = dilate_lite0(backbone).to(pick_device(device))
-    return _over_frames(Untrained(backbone_features(network), stride=8))
+    return backbone_features(dilate_lite0(backbone).to(pick_device(device)))
 
 
 def _osvos(model: str | None, device: str, engine: Engine) -> ClipMethod:
@@ -113,6 +128,8 @@ METHODS: dict[str, Callable[[str | None, str, Engine], ClipMethod]] = {
     "copy": _copy,
     "flow": _flow,
     "untrained": _untrained,
+    "retrieval": _retrieval,
+    "retrieval-untrained": _retrieval_untrained,
     "osvos": _osvos,
     "masktrack": _masktrack,
 }
@@ -126,9 +143,9 @@ def build_method(
 
     Args:
         spec: a key of `METHODS`. osvos fine-tunes ImageNet's weights, or its own parent's.
-        model: checkpoint of pixelkin where `spec` names none.
+        model: checkpoint of pixelkin and retrieval where `spec` names none.
         device: where it runs.
-        engine: of pixelkin.
+        engine: of pixelkin and retrieval.
 
     Raises:
         PixelkinError: unknown method; checkpoint missing or of another architecture.
@@ -136,7 +153,7 @@ def build_method(
     name, _, checkpoint = spec.partition(":")
     if name not in METHODS:
         raise PixelkinError(f"method {name!r} is unknown; choose {', '.join(METHODS)}")
-    own = model if name == "pixelkin" else None
+    own = model if name in ("pixelkin", "retrieval") else None
     return METHODS[name](checkpoint or own, device, engine)
 
 

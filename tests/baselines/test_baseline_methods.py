@@ -9,6 +9,7 @@ from pixelkin.baselines.copy_first import copy_first
 from pixelkin.baselines.masktrack import MaskTrack
 from pixelkin.baselines.optical_flow import carry_by_flow
 from pixelkin.baselines.osvos import Osvos
+from pixelkin.baselines.retrieval import Retrieval
 from pixelkin.baselines.untrained import Untrained, backbone_features, dilate_lite0
 from pixelkin.errors import PixelkinError
 from pixelkin.media import open_clip
@@ -22,11 +23,17 @@ def lite0():
     return TimmBackbone("tf_efficientnet_lite0", strides=(4, 8, 16))
 
 
+def retrieval():
+    features = backbone_features(lite0())
+    return Retrieval(lambda frame: features(frame).permute(2, 0, 1))
+
+
 METHODS = {
     "copy": lambda: copy_first,
     "flow": lambda: carry_by_flow,
     "untrained": lambda: Untrained(backbone_features(lite0())),
     "untrained at 8": lambda: Untrained(backbone_features(dilate_lite0(lite0())), stride=8),
+    "retrieval": retrieval,
     "osvos": lambda: Osvos(SideOutputNet(lite0()), steps=2),
     "masktrack": lambda: MaskTrack(SideOutputNet(lite0(), mask_input=True)),
     "masktrack tuned": lambda: MaskTrack(SideOutputNet(lite0(), mask_input=True), finetune_steps=2),

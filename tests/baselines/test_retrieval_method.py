@@ -32,7 +32,7 @@ def picture(*squares, size_hw=(46, 62), side=16):
 
 
 def clip():
-    moves = [picture((7, RED, (4 + 3 * i, 6)), (201, GREEN, (40 - 2 * i, 24))) for i in range(5)]
+    moves = [picture((7, RED, (4 + 4 * i, 4)), (201, GREEN, (40 - 4 * i, 24))) for i in range(5)]
     return [m[0] for m in moves], [m[1] for m in moves]
 
 
@@ -93,8 +93,8 @@ def test_object_smaller_than_a_cell_has_a_reference():
 
 def test_adaptation_follows_a_colour_that_drifts():
     """Red becomes grey's neighbour step by step; only added references carry the label there."""
-    fade = [tuple(np.linspace(RED, (95, 90, 125), 12)[i].astype(int)) for i in range(12)]
-    frames, labels = zip(*[picture((7, paint, (8, 8))) for paint in fade], strict=True)
+    fade = [tuple(paint.astype(int)) for paint in np.linspace(RED, (95, 90, 125), 24)]
+    frames, labels = zip(*[picture((7, paint, (8, 8)), side=20) for paint in fade], strict=True)
     still = Retrieval(colour, stride=STRIDE, most_adapted=0)
     adapting = Retrieval(colour, stride=STRIDE)
     last_still, last = (list(method(frames, labels[0]))[-1] for method in (still, adapting))
