@@ -15,6 +15,7 @@ from PIL import Image
 
 from pixelkin.checkpoint import GRAPHS, save_checkpoint
 from pixelkin.cli import main
+from pixelkin.cli.options import output_folder
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.references import Box, Click
 from pixelkin.loading import load
@@ -297,6 +298,27 @@ def test_unwritable_folder_is_told_before_any_work(clip, model, tmp_path, monkey
         os.seteuid(user)
     assert "not writable" in error or "cannot read" in error
     assert not list(room.iterdir())
+
+
+def test_an_output_folder_is_not_searched(tmp_path, monkeypatch):
+    (tmp_path / "old" / "deep").mkdir(parents=True)
+    looked, real = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(Path(path)) or real(path))
+    real_list = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: looked.append(Path(path)) or real_list(path))
+
+    def fail() -> None:
+        with output_folder(tmp_path):
+            (tmp_path / "new" / "empty").mkdir(parents=True)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    monkeypatch.undo()
+    assert looked
+    assert not [path for path in looked if (tmp_path / "old") in (path, *path.parents)]
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old" / "deep").is_dir()
 
 
 def test_full_disk_keeps_the_masks_written_before(clip, model, tmp_path, monkeypatch, capsys):

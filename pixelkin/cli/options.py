@@ -49,15 +49,17 @@ class Machine:
 def output_folder(folder: Path) -> Iterator[Path]:
     """Check that `folder` can be written before any work; leave no empty folder after a failure.
 
-    Files that were written before the failure stay.
+    Files that were written before the failure stay. What was in `folder` before is not looked into:
+    it may be somebody's home.
     """
     check_writable(folder)
-    old = {path for path in folder.rglob("*") if path.is_dir()} if folder.is_dir() else set()
+    old = set(folder.iterdir()) if folder.is_dir() else set()
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     try:
         yield folder
     except BaseException:
-        inside = [path for path in folder.rglob("*") if path.is_dir() and path not in old]
+        new = [path for path in folder.iterdir() if path not in old] if folder.is_dir() else []
+        inside = [path for one in new for path in (one, *one.rglob("*")) if path.is_dir()]
         for path in (*sorted(inside, reverse=True), *made):
             # Refuses where something was written.
             with suppress(OSError):
