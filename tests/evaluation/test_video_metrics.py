@@ -154,12 +154,16 @@ def test_f_is_fast_enough() -> None:
     mask, truth = np.zeros((480, 854), np.uint8), np.zeros((480, 854), np.uint8)
     cv2.circle(mask, (400, 240), 150, 1, -1)
     cv2.circle(truth, (410, 240), 150, 1, -1)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
+    # Against one dilation by a library in the same run: machines differ, and do other work.
+    ours, peer = [], []
+    for _ in range(3):
+        start = time.process_time()
         boundary_accuracy(mask, truth)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.010
+        between = time.process_time()
+        dilation(mask, disk(8))
+        ours.append(between - start)
+        peer.append(time.process_time() - between)
+    assert min(ours) < min(peer) / 4
 
 
 def test_statistics_by_hand() -> None:
