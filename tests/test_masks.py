@@ -263,14 +263,17 @@ def test_rle_keeps_video_speed(shared_data: Path) -> None:
     mask = masks.read_indexed_png(path) > 0
     counts = masks.encode_rle(mask)
 
-    def best_ms(call: object) -> float:
-        times = []
-        for _ in range(20):
+    calls = (
+        lambda: masks.encode_rle(mask),
+        lambda: masks.decode_rle(counts, mask.shape),
+        # The least that numpy can do by column: machines differ, and do other work.
+        lambda: np.flatnonzero(np.diff(mask.ravel(order="F").view(np.int8))),
+    )
+    times = []
+    for _ in range(20):
+        for call in calls:
             start = time.thread_time()
-            call()  # type: ignore[operator]
+            call()
             times.append(time.thread_time() - start)
-        return min(times) * 1e3
-
-    # The aim is 1 ms; processor time, with a margin, because machines do other work.
-    assert best_ms(lambda: masks.encode_rle(mask)) < 3
-    assert best_ms(lambda: masks.decode_rle(counts, mask.shape)) < 3
+    encoding, decoding, peer = (min(times[i :: len(calls)]) for i in range(len(calls)))
+    assert max(encoding, decoding) < 4 * peer
