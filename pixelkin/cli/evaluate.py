@@ -26,7 +26,8 @@ class Contest:
         year: rules of DAVIS 2016 (one object) or 2017 (several).
         split: list of sequences in ImageSets, such as val; every folder where left out.
         sequences: names separated by commas; all where left out.
-        method: pixelkin, copy, flow, untrained, osvos or masktrack, or NAME:CHECKPOINT.
+        method: pixelkin, copy, flow, untrained, retrieval, retrieval-untrained, osvos, masktrack,
+            or NAME:CHECKPOINT.
         masks: folder with results of another program, a folder of PNGs per sequence.
         interactive: run the DAVIS interactive protocol with its scribble robot.
         scribbles: first scribbles, SEQUENCE/001.json each; the robot draws them where left out.
