@@ -131,7 +131,16 @@ def test_masks_that_are_there(root, tmp_path):
 
 
 def test_every_method_is_built_or_says_what_it_needs(root):
-    assert set(METHODS) == {"pixelkin", "copy", "flow", "untrained", "osvos", "masktrack"}
+    assert set(METHODS) == {
+        "pixelkin",
+        "copy",
+        "flow",
+        "untrained",
+        "retrieval",
+        "retrieval-untrained",
+        "osvos",
+        "masktrack",
+    }
     flow = assess(VideoFolder(root, year=2016), build_method("flow"), sequences=["car"])
     assert flow.frames == FRAMES
     with pytest.raises(PixelkinError, match="masktrack:FOLDER"):
