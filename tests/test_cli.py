@@ -89,7 +89,6 @@ def test_track_equals_the_session(clip, model, tmp_path, capsys):
     arguments += ["--click", "2:90,70@-2", "--write", kinds, "--model", model, "--json"]
     assert main([*map(str, arguments), "--quiet", "--device", "cpu"]) == 0
     printed = capsys.readouterr()
-    assert printed.err == ""
     done = json.loads(printed.out)
     assert set(done["outputs"]) == set(kinds.split(","))
     assert (done["frames"], done["objects"], done["references"]) == (FRAMES, [1, 2], 3)
@@ -104,6 +103,9 @@ def test_track_equals_the_session(clip, model, tmp_path, capsys):
     written = masks_of(out / "masks")
     assert len(written) == FRAMES
     assert written[0][30, 40] == 1
+    # The box of a random model may come out empty; the warning says so, and only then.
+    warned = [line.split(" has no mask")[0] for line in printed.err.splitlines()]
+    assert warned == ([] if 2 in written[3] else ["pixelkin: warning: object 2"])
     for ours, theirs in zip(written, expected, strict=True):
         assert (ours == theirs).all()
     coco = read_coco_json(out / "masks.json")
@@ -303,9 +305,9 @@ def test_unwritable_folder_is_told_before_any_work(clip, model, tmp_path, monkey
 def test_an_output_folder_is_not_searched(tmp_path, monkeypatch):
     (tmp_path / "old" / "deep").mkdir(parents=True)
     looked, real = [], os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: looked.append(Path(path)) or real(path))
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(str(path)) or real(path))
     real_list = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: looked.append(Path(path)) or real_list(path))
+    monkeypatch.setattr(os, "listdir", lambda path: looked.append(str(path)) or real_list(path))
 
     def fail() -> None:
         with output_folder(tmp_path):
@@ -315,8 +317,8 @@ def test_an_output_folder_is_not_searched(tmp_path, monkeypatch):
     with pytest.raises(KeyError):
         fail()
     monkeypatch.undo()
-    assert looked
-    assert not [path for path in looked if (tmp_path / "old") in (path, *path.parents)]
+    assert str(tmp_path) in looked
+    assert not [path for path in looked if path.startswith(str(tmp_path / "old"))]
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert (tmp_path / "old" / "deep").is_dir()
 
