@@ -7,7 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,11 @@ def read_image(path: str | os.PathLike[str]) -> Frame:
 def _image_size(file: Path) -> tuple[int, int]:
     with _image_errors(file), Image.open(file) as image:
         check_pixels(file, image.width, image.height)
-        lies = image.getexif().get(0x0112, 1) >= 5
+        lies = False
+        # Pillow looks for the EXIF of a PNG behind its pixels, too. Where those are cut short, the
+        # frame is told as damaged when it is read, and the frames before it are still of use.
+        with suppress(OSError, SyntaxError):
+            lies = image.getexif().get(0x0112, 1) >= 5
         return (image.width, image.height) if lies else (image.height, image.width)
 
 
