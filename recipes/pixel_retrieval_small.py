@@ -71,7 +71,7 @@ def recipe(
         optimizer, lambda step: min(1.0, (step + 1) / 200) * max(0.0, 1 - step / steps) ** 0.9
     )
     judged = SyntheticClips(held_out, frames=8, seed=12345)
-    clips = collate_clips([judged[i] for i in range(16 if not limit else 2)])
+    clips = collate_clips([judged[i] for i in range(96 if not limit else 2)])
     sources: list[Dataset[ClipItem]] = [SyntheticClips(train, frames=frames, seed=seed)]
     if videos is not None:
         sources.append(RealClips(VideoFolder(videos, split=split), frames=frames, seed=seed))
