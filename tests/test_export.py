@@ -1,5 +1,6 @@
 """Exported graphs against torch, at sizes that were not traced."""
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,14 @@ from pixelkin.tracking import Question, frame_cells
 from pixelkin.video import ClipSession
 
 pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchecked_shapes():
+    """Tracing makes tensors of sizes, which the check of signatures rightly takes for a mistake."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")
