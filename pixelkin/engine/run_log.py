@@ -180,7 +180,7 @@ def write_run(path: Path, *, config: dict[str, Any], options: dict[str, Any], st
     launch = {
         "from_step": start,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git_commit": _git_commit(),
         "versions": {"python": platform.python_version(), **_versions()},
         **options,

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from pixelkin.errors import PixelkinError
 from pixelkin.files import write_error
 
 Arrays = tuple[np.ndarray, ...]
+Buffer = UInt8[np.ndarray, " size"]
 
 
 class _Slot(NamedTuple):
@@ -28,13 +30,23 @@ class _Record:
     size: int
     forms: tuple[tuple[tuple[int, ...], str], ...]
 
+    def arrays(self, data: bytearray) -> Arrays:
+        """The arrays that `data` holds one after the other."""
+        found, start = [], 0
+        for shape, kind in self.forms:
+            count = int(np.prod(shape))
+            found.append(np.frombuffer(data, kind, count=count, offset=start).reshape(shape))
+            start += found[-1].nbytes
+        return tuple(found)
+
 
 class ArrayStore:
     """A dictionary of small tuples of arrays that never holds more than `budget_bytes` in memory.
 
     What is least recently used goes to an unnamed temporary file, which vanishes with the process,
     however it ends. Reads and writes go through `pread`/`pwrite`: a memory map would count as
-    resident memory.
+    resident memory. Buffers are used again rather than freed: allocators return little of what
+    thousands of arrays of several sizes leave behind, and resident memory would creep up.
 
     Args:
         budget_bytes: upper bound of the arrays in memory.
@@ -50,7 +62,9 @@ class ArrayStore:
         self.directory = directory
         self.memory_bytes = 0
         self.file_bytes = 0
-        self._in_memory: OrderedDict[Hashable, Arrays] = OrderedDict()
+        self._in_memory: OrderedDict[Hashable, tuple[_Record, Buffer]] = OrderedDict()
+        self._spare: dict[int, list[Buffer]] = {}
+        self._spare_bytes = 0
         self._in_file: dict[Hashable, _Slot] = {}
         self._free: dict[int, list[int]] = {}
         self._records: dict[_Record, _Record] = {}
@@ -68,81 +82,97 @@ class ArrayStore:
         yield from self._in_file
 
     def put(self, key: Hashable, arrays: Arrays) -> None:
-        """Keep `arrays` under `key`; what was there is replaced."""
+        """Keep a copy of `arrays` under `key`; what was there is replaced."""
         self.discard(key)
-        self._in_memory[key] = arrays
-        self.memory_bytes += _size(arrays)
-        while self.memory_bytes > self.budget_bytes and len(self._in_memory) > 1:
-            self._spill()
+        forms = tuple((array.shape, array.dtype.str) for array in arrays)
+        record = _Record(sum(array.nbytes for array in arrays), forms)
+        record = self._records.setdefault(record, record)
+        try:
+            buffer = self._take(record.size)
+        except PixelkinError:
+            # Nothing is lost: it is kept over budget, and the caller decides.
+            self._keep(key, record, np.empty(record.size, np.uint8), arrays)
+            raise
+        self._keep(key, record, buffer, arrays)
 
     def get(self, key: Hashable) -> Arrays | None:
-        """The arrays under `key`, or None. Those in the file come back as copies and stay there."""
-        arrays = self._in_memory.get(key)
-        if arrays is not None:
+        """Copies of the arrays under `key`, or None. Those in the file stay there."""
+        kept = self._in_memory.get(key)
+        if kept is not None:
             self._in_memory.move_to_end(key)
-            return arrays
+            record, buffer = kept
+            return record.arrays(bytearray(buffer))
         slot = self._in_file.get(key)
         if slot is None or self._file is None:
             return None
-        # Copied once more, since torch takes no read-only memory without complaint.
-        data = bytearray(os.pread(self._file, slot.record.size, slot.offset))
-        found, start = [], 0
-        for shape, kind in slot.record.forms:
-            count = int(np.prod(shape))
-            array = np.frombuffer(data, kind, count=count, offset=start).reshape(shape)
-            found.append(array)
-            start += array.nbytes
-        return tuple(found)
+        return slot.record.arrays(bytearray(os.pread(self._file, slot.record.size, slot.offset)))
 
     def discard(self, key: Hashable) -> None:
-        """Forget `key`; its room in the file is used again."""
-        arrays = self._in_memory.pop(key, None)
-        if arrays is not None:
-            self.memory_bytes -= _size(arrays)
+        """Forget `key`; its room in memory or in the file is used again."""
+        kept = self._in_memory.pop(key, None)
+        if kept is not None:
+            self._give_back(kept[1])
         slot = self._in_file.pop(key, None)
         if slot is not None:
             self._free.setdefault(slot.record.size, []).append(slot.offset)
+
+    def _keep(self, key: Hashable, record: _Record, buffer: Buffer, arrays: Arrays) -> None:
+        start = 0
+        for array in arrays:
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            buffer[start : start + flat.size] = flat
+            start += flat.size
+        self._in_memory[key] = (record, buffer)
+        self.memory_bytes += record.size
+
+    def _take(self, size: int) -> Buffer:
+        """A buffer: one given back, or a new one within the budget, after spilling if need be."""
+        while self._in_memory and self.memory_bytes + size > self.budget_bytes:
+            self._spill()
+        if self._spare.get(size):
+            self._spare_bytes -= size
+            return self._spare[size].pop()
+        for other, buffers in self._spare.items():
+            while buffers and self.memory_bytes + self._spare_bytes + size > self.budget_bytes:
+                buffers.pop()
+                self._spare_bytes -= other
+        return np.empty(size, np.uint8)  # beyond the budget only where it is alone
+
+    def _give_back(self, buffer: Buffer) -> None:
+        self.memory_bytes -= buffer.size
+        self._spare_bytes += buffer.size
+        self._spare.setdefault(buffer.size, []).append(buffer)
 
     def close(self) -> None:
         """Forget everything, and give the file back."""
         self._in_memory.clear()
         self._in_file.clear()
         self._free.clear()
-        self.memory_bytes = self.file_bytes = 0
+        self._spare.clear()
+        self.memory_bytes = self.file_bytes = self._spare_bytes = 0
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _spill(self) -> None:
-        key, arrays = self._in_memory.popitem(last=False)
-        size = _size(arrays)
-        self.memory_bytes -= size
-        free = self._free.get(size) or []
+        key, (record, buffer) = next(iter(self._in_memory.items()))
+        free = self._free.get(record.size) or []
         try:
             if self._file is None:
                 with tempfile.TemporaryFile(dir=self.directory) as handle:
                     self._file = os.dup(handle.fileno())
-            offset = free[-1] if free else self.file_bytes
-            place = offset
-            for array in arrays:
-                view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-                while len(view):
-                    written = os.pwrite(self._file, view, place)
-                    view, place = view[written:], place + written
+            offset = place = free[-1] if free else self.file_bytes
+            view = buffer.data
+            while len(view):
+                written = os.pwrite(self._file, view, place)
+                view, place = view[written:], place + written
         except OSError as error:
-            # Nothing is lost: the arrays go back, over budget, and the caller decides.
-            self._in_memory[key] = arrays
-            self.memory_bytes += size
             raise write_error(
                 Path(self.directory or tempfile.gettempdir()) / "embeddings", error
             ) from error
         if free:
             free.pop()
         self.file_bytes = max(self.file_bytes, place)
-        forms = tuple((array.shape, array.dtype.str) for array in arrays)
-        record = _Record(size, forms)
-        self._in_file[key] = _Slot(offset, self._records.setdefault(record, record))
-
-
-def _size(arrays: Arrays) -> int:
-    return sum(array.nbytes for array in arrays)
+        self._in_file[key] = _Slot(offset, record)
+        del self._in_memory[key]
+        self._give_back(buffer)
