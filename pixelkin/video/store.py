@@ -1,5 +1,6 @@
 """Arrays within a memory budget: the most recent in memory, the rest in a file."""
 
+import ctypes
 import os
 import tempfile
 from collections import OrderedDict
@@ -21,6 +22,21 @@ Buffer = UInt8[np.ndarray, " size"]
 class _Slot(NamedTuple):
     offset: int
     record: "_Record"
+
+
+TRIM_EVERY = 64
+"""Spills between two times that freed memory is given back to the system."""
+
+
+def trim_memory() -> None:
+    """Give freed memory back to the system, where the C library keeps it (glibc).
+
+    Embedding allocates and frees large maps in several threads; glibc keeps the gaps, and a long
+    clip's resident memory would creep up although nothing is held.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class ArrayStore:
         self._in_memory: OrderedDict[Hashable, tuple[_Record, Buffer]] = OrderedDict()
         self._spare: dict[int, list[Buffer]] = {}
         self._spare_bytes = 0
+        self._spilled = 0
         self._in_file: dict[Hashable, _Slot] = {}
         self._free: dict[int, list[int]] = {}
         self._records: dict[_Record, _Record] = {}
@@ -176,3 +193,6 @@ class ArrayStore:
         self._in_file[key] = _Slot(offset, record)
         del self._in_memory[key]
         self._give_back(buffer)
+        self._spilled += 1
+        if self._spilled % TRIM_EVERY == 0:
+            trim_memory()
