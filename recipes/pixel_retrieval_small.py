@@ -54,7 +54,7 @@ def recipe(
     Args:
         data: folder of the stills.
         videos: a folder in DAVIS or YouTube-VOS layout; every second clip then comes from its
-            `split`. The shipped model was trained without.
+            `split` ("all" takes every sequence). The shipped model was trained without.
         steps, batch_size: clips seen = steps · batch_size.
         frames: per clip.
         learning_rate: of head and decoder; the backbone's is `backbone_rate` of it.
@@ -74,7 +74,13 @@ def recipe(
     clips = collate_clips([judged[i] for i in range(96 if not limit else 2)])
     sources: list[Dataset[ClipItem]] = [SyntheticClips(train, frames=frames, seed=seed)]
     if videos is not None:
-        sources.append(RealClips(VideoFolder(videos, split=split), frames=frames, seed=seed))
+        sources.append(
+            RealClips(
+                VideoFolder(videos, split=None if split == "all" else split),
+                frames=frames,
+                seed=seed,
+            )
+        )
     return Training(
         model=model,
         loss=follow_loss,

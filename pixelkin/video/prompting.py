@@ -32,7 +32,8 @@ class Prompt:
 
     Attributes:
         marks: uint8 (h, w), as the network sees it: 1 object, 0 not the object, `IGNORE` unmarked.
-        exact: uint8 (H, W), full size, without the discs about clicks: what the answer must honour.
+        exact: uint8 (H, W), full size, without the discs about clicks and the cores of boxes: what
+            the answer must honour.
         boxed: whether a box of this object is among them.
     """
 
@@ -70,8 +71,8 @@ def prompt_for(
 
     Marks of other objects are "not this object". A mask's background is background for the objects
     in that mask alone, so that an object added beside it later is not forbidden there; a mask
-    without any object is background for all. The outside of a box is background for its object, and
-    its inside says nothing. Strokes lie above areas, later above earlier.
+    without any object is background for all. The outside of a box is background for its object; its
+    inside is left open, but for a small core that is marked as a guess. Strokes lie above areas, later above earlier.
 
     Args:
         references: all of one frame.
@@ -110,9 +111,9 @@ def scaled(reference: Reference, size_hw: tuple[int, int], work_hw: tuple[int, i
 def _layers(
     references: Sequence[Reference], object_id: int, size_hw: tuple[int, int]
 ) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]]:
-    """What is said of one object by areas, by strokes, and by the discs about clicks."""
+    """What is said of one object by areas, by strokes, and by click discs and box cores."""
     areas = np.full(size_hw, IGNORE, np.uint8)
-    strokes, discs = areas.copy(), areas.copy()
+    strokes, discs, cores = areas.copy(), areas.copy(), areas.copy()
     for reference in references:
         if isinstance(reference, Mask):
             labels = reference.labels
@@ -122,8 +123,9 @@ def _layers(
             areas[labels == object_id] = 1
         elif isinstance(reference, Box):
             if reference.object_id == object_id:
-                # The core that plain retrieval takes for the object is too often background here.
-                areas[rasterise(reference, size_hw) == 0] = 0
+                drawn = rasterise(reference, size_hw)
+                areas[drawn == 0] = 0
+                cores[drawn == object_id] = 1
         elif isinstance(reference, Click) and not reference.positive:
             if reference.object_id in (0, object_id):
                 _stamp(reference, 0, size_hw, strokes, discs)
@@ -133,7 +135,9 @@ def _layers(
         else:
             drawn = rasterise(reference, size_hw) != IGNORE
             strokes[drawn] = discs[drawn] = int(reference.object_id == object_id)
-    return areas, strokes, discs
+    # A core is a guess, below all that was said; without it, with nothing to be like, the network
+    # would find no object at all.
+    return areas, strokes, np.where(discs == IGNORE, np.where(areas == IGNORE, cores, discs), discs)
 
 
 def _stamp(

@@ -75,6 +75,11 @@ def test_exact_marks_against_a_loop(seed):
         for click in clicks:
             x, y = int(click.point_xy[0]), int(click.point_xy[1])
             near |= (xs - x) ** 2 + (ys - y) ** 2 <= (CLICK_RADIUS_PX + 1) ** 2
+        for box in [r for r in references if isinstance(r, Box) and r.object_id == object_id]:
+            core = rasterise(box, SIZE) == object_id
+            near |= core
+            said = (expected != IGNORE) & core
+            assert np.isin(prompt.marks[core & ~said], (0, 1)).all()
         assert np.array_equal(prompt.marks[~near], expected[~near])
         assert prompt.boxed == any(
             isinstance(r, Box) and r.object_id == object_id for r in references
@@ -106,13 +111,26 @@ def test_background_of_a_mask_does_not_forbid_other_objects():
     assert np.array_equal(other.marks == 0, mask.labels == 2)
 
 
-def test_box_forbids_its_outside_and_says_nothing_of_its_inside():
-    prompt = prompt_for([Box(0, (4.0, 2.0, 12.0, 9.0), 1)], 1, SIZE)
+def test_box_forbids_its_outside_and_marks_a_core_as_a_guess():
+    box = Box(0, (4.0, 2.0, 12.0, 9.0), 1)
+    prompt = prompt_for([box], 1, SIZE)
     expected = np.zeros(SIZE, np.uint8)
     expected[2:9, 4:12] = IGNORE
-    assert np.array_equal(prompt.marks, expected)
+    assert np.array_equal(prompt.exact, expected)
+    core = rasterise(box, SIZE) == 1
+    assert 1 <= core.sum() < 20
+    assert np.array_equal(prompt.marks, np.where(core, 1, expected))
+    assert (prompt_for([box], 2, SIZE).marks == IGNORE).all()
     assert prompt.boxed
     assert prompt.strength == BOX_STRENGTH
+
+
+def test_the_core_of_a_box_never_contradicts_a_mask():
+    box = Box(0, (4.0, 2.0, 12.0, 9.0), 1)
+    whole = Mask.from_labels(0, np.eye(*SIZE, dtype=np.uint8))
+    prompt = prompt_for([whole, box], 1, SIZE)
+    assert prompt.is_whole
+    assert np.array_equal(prompt.marks, prompt.exact)
 
 
 def test_who_is_spoken_of():
