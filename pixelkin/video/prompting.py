@@ -72,7 +72,8 @@ def prompt_for(
     Marks of other objects are "not this object". A mask's background is background for the objects
     in that mask alone, so that an object added beside it later is not forbidden there; a mask
     without any object is background for all. The outside of a box is background for its object; its
-    inside is left open, but for a small core that is marked as a guess. Strokes lie above areas, later above earlier.
+    inside is left open, but for a small core that is marked as a guess. Strokes lie above
+    areas, later above earlier.
 
     Args:
         references: all of one frame.
