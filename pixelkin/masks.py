@@ -22,7 +22,14 @@ from PIL import Image
 
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path
-from pixelkin.structures import IGNORE, MAX_OBJECT_ID, Segments
+from pixelkin.structures import (
+    IGNORE,
+    MAX_OBJECT_ID,
+    InstanceSample,
+    Sample,
+    Segments,
+    nth_instance_id,
+)
 
 MAX_PIXELS = 100_000_000
 """Largest mask that is decoded: a small file can unpack to one that fills the memory."""
@@ -83,6 +90,26 @@ def _rle_errors(size_hw: tuple[int, int]) -> Iterator[None]:
 
 
 # Label maps
+
+
+def paint_instances(sample: InstanceSample) -> Sample:
+    """The label map of an annotated still, smaller instances on top of larger ones.
+
+    The n-th instance that is no crowd gets the n-th label; pixels that only a crowd or nobody
+    knows what covers are `IGNORE`. An instance that smaller ones cover wholly keeps its label, but
+    no pixel.
+    """
+    size_hw = sample.size_hw
+    labels = np.zeros(size_hw, np.int64)
+    unknown = [one.rle for one in sample.instances if one.crowd]
+    for rle in [*unknown, *([sample.ignore] if sample.ignore is not None else [])]:
+        labels[decode_rle(rle, size_hw)] = IGNORE
+    single = [one for one in sample.instances if not one.crowd]
+    areas = [rle_area(one.rle, size_hw) for one in single]
+    for index in sorted(range(len(single)), key=lambda i: -areas[i]):
+        labels[decode_rle(single[index].rle, size_hw)] = nth_instance_id(index)
+    categories = tuple(one.category for one in single)
+    return Sample(sample.image, labels, sample.name, categories)
 
 
 def segments_from_labels(labels: Integer[np.ndarray, "h w"]) -> Segments:

@@ -1,4 +1,7 @@
-"""The data that flows through pixelkin: Sample → Batch → Fields → Segments."""
+"""The data that flows through pixelkin: Sample → Batch → Fields → result.
+
+The result is `Segments` for a frame of a clip, `Instances` for a still.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,11 @@ def check_object_id(object_id: int) -> int:
     return object_id
 
 
+def nth_instance_id(index: int) -> int:
+    """Label of the instance at `index` (from 0): 1 … 254, then 256 …; 255 is never given."""
+    return index + 1 if index + 1 < IGNORE else index + 2
+
+
 @dataclass(frozen=True)
 class Sample:
     """One annotated still.
@@ -36,11 +44,14 @@ class Sample:
         image: uint8 (H, W, 3), RGB.
         labels: int64 (H, W): 0 background, 1 … n instances, `IGNORE` unknown.
         name: unique within its data set; used for splits and messages.
+        categories: of the instances in the order of their labels, each an index into the data
+            set's `class_names`; empty where a data set has no classes.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     labels: Int64[np.ndarray, "h w"]
     name: str = ""
+    categories: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.image.shape[:2] != self.labels.shape:
@@ -48,6 +59,68 @@ class Sample:
                 f"{self.name or 'sample'}: image is {self.image.shape[1]}×{self.image.shape[0]}, "
                 f"labels are {self.labels.shape[1]}×{self.labels.shape[0]}; make them the same size"
             )
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One annotated object of a still.
+
+    Attributes:
+        rle: COCO compressed run-length counts (column-major), as bytes.
+        category: index into the data set's `class_names`.
+        crowd: a region of many objects that nobody told apart: neither trains nor counts.
+        key: what the annotation file calls it, for messages.
+    """
+
+    rle: bytes
+    category: int = 0
+    crowd: bool = False
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class InstanceSample:
+    """One still with its annotated objects, which may overlap.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        instances: in the order of the annotation; their masks have the image's size.
+        name: unique within its data set; used for splits and messages.
+        ignore: COCO counts of pixels that belong to nobody knows what, such as VOC's outlines;
+            None where there are none.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    instances: tuple[Instance, ...]
+    name: str = ""
+    ignore: bytes | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True)
+class InstanceBatch:
+    """N stills of one size.
+
+    Attributes:
+        images: float32 (N, 3, H, W) in [0, 1], RGB.
+        labels: int64 (N, H, W): 0 background, instance labels, `IGNORE`.
+        categories: int64 (N, M): category of the instance with the n-th label
+            (`nth_instance_id`), -1 beyond the last.
+    """
+
+    images: Float[Tensor, "n 3 h w"]
+    labels: Int64[Tensor, "n h w"]
+    categories: Int64[Tensor, "n m"]
+
+    def to(self, device: torch.device | str) -> InstanceBatch:
+        """The same batch on `device`."""
+        return InstanceBatch(
+            self.images.to(device), self.labels.to(device), self.categories.to(device)
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +157,48 @@ class Fields:
     embeddings: Float[Tensor, "n d h w"]
     details: tuple[Float[Tensor, "n _c _h _w"], ...] = ()
     stride: int = 8
+
+
+@dataclass(frozen=True)
+class InstanceFields:
+    """Dense outputs of an instance network for N images.
+
+    Attributes:
+        embeddings: float (N, D, h, w), NOT normalised: distances are Euclidean.
+        logits: float (N, L, h, w), of the classes; what L holds is the network's to say.
+        stride: pixels of the (padded) image per cell.
+    """
+
+    embeddings: Float[Tensor, "n d h w"]
+    logits: Float[Tensor, "n l h w"]
+    stride: int
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Objects found in one still, best first; there may be thousands, and they may overlap.
+
+    Attributes:
+        size_hw: height and width of the still in pixels.
+        rles: COCO compressed run-length counts (column-major) of each object.
+        categories: of each object, an index into the model's `class_names`.
+        scores: confidence of each object in [0, 1].
+    """
+
+    size_hw: tuple[int, int]
+    rles: tuple[bytes, ...] = ()
+    categories: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.rles) == len(self.categories) == len(self.scores):
+            raise PixelkinError(
+                f"{len(self.rles)} masks, {len(self.categories)} categories and "
+                f"{len(self.scores)} scores: expected one of each per object; give all three"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rles)
 
 
 @dataclass(frozen=True)

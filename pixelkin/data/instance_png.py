@@ -147,11 +147,6 @@ def refuse_binary(labels: Integer[np.ndarray, "h w"], path: Path, *, remedy: str
         )
 
 
-def nth_instance_id(index: int) -> int:
-    """Label of the instance at `index` (from 0): 1 … 254, then 256 …; 255 is never given."""
-    return index + 1 if index + 1 < IGNORE else index + 2
-
-
 def images_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Image files directly in `folder`, sorted by name, keyed by stem.
 

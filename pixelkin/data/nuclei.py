@@ -11,13 +11,12 @@ from jaxtyping import Int64
 
 from pixelkin.data.instance_png import (
     images_by_stem,
-    nth_instance_id,
     read_image,
     read_index_png,
     require_folder,
 )
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import Sample
+from pixelkin.structures import Sample, nth_instance_id
 
 _LAYOUT = "the layout of DSB 2018: <id>/images/<id>.png and <id>/masks/*.png"
 

@@ -15,12 +15,11 @@ from jaxtyping import Float64, Int64
 from pixelkin.data.instance_png import (
     decoded,
     images_by_stem,
-    nth_instance_id,
     read_image,
     require_folder,
 )
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import Sample
+from pixelkin.structures import Sample, nth_instance_id
 
 # Writers round, and some polygons touch the border: so little outside is clipped, not refused.
 _TOLERANCE = 0.01

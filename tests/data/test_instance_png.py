@@ -7,11 +7,11 @@ from PIL import Image
 from pixelkin.data.instance_png import (
     InstancePng,
     image_size_hw,
-    nth_instance_id,
     read_image,
     read_index_png,
 )
 from pixelkin.errors import PixelkinError
+from pixelkin.structures import nth_instance_id
 
 IDS = np.array([[0, 1, 1, 0], [2, 2, 1, 255], [7, 7, 0, 0]])
 

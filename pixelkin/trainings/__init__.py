@@ -1,0 +1,1 @@
+"""Trainings that come with pixelkin: what `pixelkin train NAME DATA` runs."""
