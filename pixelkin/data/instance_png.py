@@ -6,17 +6,26 @@ the id of its instance: 0 background, 255 unknown.
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import faster_coco_eval.core.mask as coco_mask
 import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 from PIL import Image, ImageOps
 
 from pixelkin.errors import PixelkinError
-from pixelkin.masks import read_indexed_png
-from pixelkin.structures import IGNORE, Sample
+from pixelkin.masks import MAX_PIXELS, read_indexed_png
+from pixelkin.structures import IGNORE, Instance, InstanceSample
+
+MAX_IMAGE_PIXELS = MAX_PIXELS
+"""Largest image or mask that is decoded; larger ones are refused by their header.
+
+As many as the masks may have: at 3 bytes a pixel the image takes 300 MB. Cut larger ones into
+tiles before annotating them.
+"""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -27,14 +36,16 @@ _Decoded = TypeVar("_Decoded")
 class InstancePng:
     """Images and masks of the same stem, the mask's with `mask_suffix` appended.
 
-    Ids are kept as they are in the PNG (8-bit grey or palette, or 16-bit grey); only a grey mask
-    of nothing but 0 and 255 is taken as one object, id 1. Colour PNGs are refused: whoever saved
-    them lost the index.
+    Every id in the PNG (8-bit grey or palette, or 16-bit grey) is an instance, in ascending order,
+    its id the instance's `key`; ids may have gaps, and 255 is unknown in every depth. Only a grey
+    mask of nothing but 0 and 255 is taken as one object, id 1. Colour PNGs are refused: whoever
+    saved them lost the index.
 
     Args:
         images_dir: folder of images; sub-folders are not read.
         masks_dir: folder of `<stem><mask_suffix>.png`.
         mask_suffix: what stands between the image's stem and `.png`, `"_mask"` for Penn-Fudan.
+        class_name: what all instances are.
         binary: every non-zero pixel becomes instance 1, for masks of one object in any value.
         skip_missing: leave out images without a mask (VOC has many) instead of raising.
 
@@ -44,6 +55,7 @@ class InstancePng:
     """
 
     names: list[str]
+    class_names: tuple[str, ...]
 
     def __init__(
         self,
@@ -51,11 +63,13 @@ class InstancePng:
         masks_dir: str | os.PathLike[str],
         *,
         mask_suffix: str = "",
+        class_name: str = "object",
         binary: bool = False,
         skip_missing: bool = False,
     ) -> None:
         images = images_by_stem(images_dir)
         masks = require_folder(masks_dir, f"index PNGs named <image>{mask_suffix}.png")
+        self.class_names = (class_name,)
         self._binary = binary
         self._files: dict[str, tuple[Path, Path]] = {}
         for stem, image in images.items():
@@ -76,26 +90,31 @@ class InstancePng:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> InstanceSample:
         name = self.names[index]
-        image, mask = self._files[name]
-        labels = read_index_png(mask)
+        image_path, mask = self._files[name]
+        image, labels = read_image(image_path), read_index_png(mask)
+        require_size(mask, labels, image)
         if self._binary:
             labels = (labels != 0).astype(np.int64)
         else:
             refuse_binary(labels, mask, remedy="pass binary=True")
-        return Sample(read_image(image), labels, name)
+        rles = rles_by_id(labels)
+        ignore = rles.pop(IGNORE, None)
+        instances = tuple(Instance(rle, key=str(number)) for number, rle in rles.items())
+        return InstanceSample(image, instances, name, ignore)
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     """The image as uint8 RGB (H, W, 3), upright by its EXIF orientation; alpha is dropped.
 
     Raises:
-        PixelkinError: the file is missing, empty, corrupt, or deeper than 8 bits per channel.
+        PixelkinError: the file is missing, empty, corrupt, deeper than 8 bits per channel, or of
+            more than `MAX_IMAGE_PIXELS`.
     """
 
     def decode() -> tuple[str, UInt8[np.ndarray, "h w 3"]]:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             # PIL would clip deeper pixels to white instead of scaling them.
             if image.mode.startswith(("I", "F")):
                 return image.mode, np.empty((0, 0, 3), np.uint8)
@@ -113,7 +132,7 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Height and width in pixels, upright by EXIF, from the file's header alone."""
 
     def decode() -> tuple[int, int]:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             lies_on_side = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
             return image.size if lies_on_side else (image.height, image.width)
 
@@ -126,15 +145,80 @@ def read_index_png(path: str | os.PathLike[str]) -> Int64[np.ndarray, "h w"]:
     16-bit grey is read beside it, since stills may hold more instances than 8 bits can number.
 
     Raises:
-        PixelkinError: the file is missing or corrupt, or holds colours instead of indices.
+        PixelkinError: the file is missing, corrupt or of more than `MAX_IMAGE_PIXELS`, or holds
+            colours instead of indices.
     """
 
     def decode() -> np.ndarray[Any, Any] | None:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return np.array(image) if image.mode.startswith("I") else None
 
     deep = decoded(path, decode, kind="mask")
     return (read_indexed_png(path) if deep is None else deep).astype(np.int64)
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """The image, its header read and its pixels not yet decoded; to be closed by the caller.
+
+    Raises:
+        PixelkinError: it has more than `MAX_IMAGE_PIXELS`.
+    """
+    refused = PixelkinError(
+        f"{path} has more than {MAX_IMAGE_PIXELS:,} pixels, the most that is decoded; "
+        "scale it down or cut it into tiles"
+    )
+    with warnings.catch_warnings():
+        # Pillow warns below our limit already, and gives up above it with its own words.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(path)
+        except Image.DecompressionBombError as error:
+            raise refused from error
+    if image.width * image.height > MAX_IMAGE_PIXELS:
+        image.close()
+        raise refused
+    return image
+
+
+def rles_by_id(
+    labels: Integer[np.ndarray, "h w"], *, left: int = 0, full_width: int = 0
+) -> dict[int, bytes]:
+    """COCO compressed counts of every id but 0, ids ascending, in one pass over the label map.
+
+    `labels` may be the columns from `left` on of a map that is `full_width` wide and empty beside
+    them; the counts are those of the whole map.
+    """
+    height, width = labels.shape
+    flat = labels.ravel(order="F")
+    if not flat.size:
+        return {}
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    ends = np.append(starts[1:], flat.size)
+    values = flat[starts]
+    order = np.argsort(values, kind="stable")
+    ids, firsts = np.unique(values[order], return_index=True)
+    offset, total = left * height, (full_width or width) * height
+    size = {"size": [height, full_width or width]}
+    rles: dict[int, bytes] = {}
+    for number, runs in zip(ids.tolist(), np.split(order, firsts[1:]), strict=True):
+        if number == 0:
+            continue
+        edges = np.stack([starts[runs], ends[runs]], axis=1).ravel() + offset
+        counts = np.diff(edges, prepend=0, append=total)
+        # Counts that end on the object have no last run of background.
+        counts = counts[: len(counts) - (counts[-1] == 0)]
+        uncompressed = {**size, "counts": counts.tolist()}
+        rles[number] = coco_mask.frPyObjects(uncompressed, *size["size"])["counts"]
+    return rles
+
+
+def require_size(path: Path, mask: np.ndarray[Any, Any], image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Raise where the mask read from `path` has another size than its image."""
+    if mask.shape != image.shape[:2]:
+        raise PixelkinError(
+            f"{path} is {mask.shape[1]}×{mask.shape[0]}: expected {image.shape[1]}×"
+            f"{image.shape[0]} as its image; make them the same size"
+        )
 
 
 def refuse_binary(labels: Integer[np.ndarray, "h w"], path: Path, *, remedy: str) -> None:
@@ -184,6 +268,8 @@ def decoded(path: str | os.PathLike[str], decode: Callable[[], _Decoded], *, kin
         raise PixelkinError(f"no {kind} file {path}: check the path")
     try:
         return decode()
+    except PixelkinError:
+        raise
     except Exception as error:
         # Decoders fail on broken bytes with anything from SyntaxError to struct.error.
         reason = (

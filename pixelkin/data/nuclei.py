@@ -4,19 +4,22 @@ Caicedo et al.: Nucleus segmentation across imaging experiments, Nature Methods 
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import UInt8
 
 from pixelkin.data.instance_png import (
     images_by_stem,
     read_image,
     read_index_png,
     require_folder,
+    require_size,
+    rles_by_id,
 )
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import Sample, nth_instance_id
+from pixelkin.structures import Instance, InstanceSample
 
 _LAYOUT = "the layout of DSB 2018: <id>/images/<id>.png and <id>/masks/*.png"
 
@@ -24,9 +27,8 @@ _LAYOUT = "the layout of DSB 2018: <id>/images/<id>.png and <id>/masks/*.png"
 class Nuclei:
     """Folders `<id>/images/<id>.png` with `<id>/masks/*.png`, one mask (non-zero) per nucleus.
 
-    Nuclei are numbered by the sorted names of their files: 1 … 254, then 256 and on, since 255 is
-    `IGNORE`. Labels are int64, there is no upper limit: the crowded images hold over 300. Where
-    masks overlap, the smaller nucleus lies on top.
+    Nuclei come in the order of the sorted names of their files, the stem of each its `key`; there
+    is no upper limit, the crowded images hold over 300. A mask without a pixel gives no nucleus.
 
     Args:
         root: folder of such folders.
@@ -37,6 +39,7 @@ class Nuclei:
     """
 
     names: list[str]
+    class_names: tuple[str, ...] = ("nucleus",)
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = require_folder(root, _LAYOUT)
@@ -51,28 +54,24 @@ class Nuclei:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> InstanceSample:
         name = self.names[index]
         folder = self._root / name
         images = list(images_by_stem(folder / "images").values())
         if len(images) > 1:
             raise PixelkinError(f"{folder}/images holds {len(images)} images: expected one")
         image = read_image(images[0])
-        size_hw = (image.shape[0], image.shape[1])
-        return Sample(image, _paint_masks(folder / "masks", size_hw=size_hw), name)
+        return InstanceSample(image, tuple(_read_nuclei(folder / "masks", image)), name)
 
 
-def _paint_masks(folder: Path, *, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
-    pixels_of: list[Int64[np.ndarray, " n"]] = []
+def _read_nuclei(folder: Path, image: UInt8[np.ndarray, "h w 3"]) -> Iterator[Instance]:
     for path in sorted(folder.glob("[!.]*.png")):
         mask = read_index_png(path)
-        if mask.shape != size_hw:
-            raise PixelkinError(
-                f"{path} is {mask.shape[1]}×{mask.shape[0]}: expected {size_hw[1]}×{size_hw[0]} "
-                "as its image; make them the same size"
-            )
-        pixels_of.append(np.flatnonzero(mask))
-    labels = np.zeros(size_hw, np.int64)
-    for index in sorted(range(len(pixels_of)), key=lambda i: -len(pixels_of[i])):
-        labels.flat[pixels_of[index]] = nth_instance_id(index)
-    return labels
+        require_size(path, mask, image)
+        inside = np.flatnonzero(mask.any(axis=0))
+        if not len(inside):
+            continue
+        # A nucleus fills few columns; the counts need no look at the others.
+        left = int(inside[0])
+        columns = (mask[:, left : inside[-1] + 1] != 0).view(np.uint8)
+        yield Instance(rles_by_id(columns, left=left, full_width=mask.shape[1])[1], key=path.stem)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from pixelkin.data.bsds import Bsds
 from pixelkin.data.ccp import Ccp
-from pixelkin.data.instance_png import InstancePng
+from pixelkin.data.penn_fudan import PennFudan
 from pixelkin.data.splits import split_by_name
 from pixelkin.data.synthetic_clips import shrink
 from pixelkin.data.yolo_seg import YoloSeg
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import Sample
+from pixelkin.masks import paint_instances
+from pixelkin.structures import InstanceSample, Sample
 
 
 def _coco_mini(data: Path) -> YoloSeg:
@@ -18,14 +19,9 @@ def _coco_mini(data: Path) -> YoloSeg:
     return YoloSeg(root / "images/train2017", root / "instance_segmentation/labels/train2017")
 
 
-def _penn_fudan(data: Path) -> InstancePng:
-    root = data / "penn_fudan"
-    return InstancePng(root / "PNGImages", root / "PedMasks", mask_suffix="_mask")
-
-
-_SOURCES: dict[str, Callable[[Path], YoloSeg | InstancePng | Ccp | Bsds]] = {
+_SOURCES: dict[str, Callable[[Path], YoloSeg | PennFudan | Ccp | Bsds]] = {
     "coco_mini": _coco_mini,
-    "penn_fudan": _penn_fudan,
+    "penn_fudan": lambda data: PennFudan(data / "penn_fudan"),
     "ccp": lambda data: Ccp(data / "ccp", target="person"),
     "bsds500": lambda data: Bsds(data / "bsds500", "train"),
 }
@@ -68,6 +64,11 @@ def still_sets(
         source = _SOURCES[name](data)
         ours, theirs = split_by_name(source.names, validation=validation)
         stop = limit or None
-        train += [shrink(source[i], longest_px=longest_px) for i in ours[:stop]] * _REPEATS[name]
-        held_out += [shrink(source[i], longest_px=longest_px) for i in theirs[:stop]]
+        train += [_still(source[i], longest_px) for i in ours[:stop]] * _REPEATS[name]
+        held_out += [_still(source[i], longest_px) for i in theirs[:stop]]
     return train, held_out
+
+
+def _still(sample: Sample | InstanceSample, longest_px: int) -> Sample:
+    painted = paint_instances(sample) if isinstance(sample, InstanceSample) else sample
+    return shrink(painted, longest_px=longest_px)

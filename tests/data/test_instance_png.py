@@ -1,7 +1,13 @@
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from pixelkin.data.instance_png import (
@@ -9,11 +15,23 @@ from pixelkin.data.instance_png import (
     image_size_hw,
     read_image,
     read_index_png,
+    rles_by_id,
 )
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import nth_instance_id
+from pixelkin.masks import decode_rle, encode_rle, paint_instances
+from pixelkin.structures import InstanceSample, nth_instance_id
 
 IDS = np.array([[0, 1, 1, 0], [2, 2, 1, 255], [7, 7, 0, 0]])
+
+
+def ids_of(sample: InstanceSample) -> np.ndarray:
+    """The ids that the file held, painted from the instances and their keys."""
+    ids = np.zeros(sample.size_hw, np.int64)
+    if sample.ignore is not None:
+        ids[decode_rle(sample.ignore, sample.size_hw)] = 255
+    for instance in sample.instances:
+        ids[decode_rle(instance.rle, sample.size_hw)] = int(instance.key)
+    return ids
 
 
 def write_pair(root: Path, stem: str, mask: Image.Image, suffix: str = "") -> None:
@@ -43,9 +61,13 @@ def test_ids_are_kept_in_every_depth(tmp_path: Path, mask: Image.Image) -> None:
     assert data.names == ["a"]
     assert len(data) == 1
     sample = data[0]
-    assert sample.labels.dtype == np.int64
+    assert [one.key for one in sample.instances] == ["1", "2", "7"]
+    assert not any(one.crowd or one.category for one in sample.instances)
+    assert data.class_names == ("object",)
     assert sample.image.dtype == np.uint8
-    np.testing.assert_array_equal(sample.labels, IDS)
+    np.testing.assert_array_equal(ids_of(sample), IDS)
+    painted = paint_instances(sample).labels
+    np.testing.assert_array_equal(painted, np.where(IDS == 7, 3, IDS))
     assert sample.image[2, 3].tolist() == [10, 20, 30]
     assert sample.name == "a"
 
@@ -56,18 +78,38 @@ def test_ids_above_eight_bits_survive(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_index_png(tmp_path / "m.png"), ids)
 
 
+@given(
+    arrays(
+        np.int64,
+        array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9),
+        elements=st.sampled_from([0, 0, 1, 2, 255, 70000]),
+    ),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+def test_counts_of_a_label_map_are_those_of_its_masks(
+    labels: np.ndarray, left: int, right: int
+) -> None:
+    whole = np.pad(labels, ((0, 0), (left, right)))
+    rles = rles_by_id(labels, left=left, full_width=whole.shape[1])
+    assert list(rles) == [i for i in np.unique(labels).tolist() if i]
+    for number, rle in rles.items():
+        assert rle == encode_rle(whole == number)
+    assert rles_by_id(whole) == rles
+
+
 def test_masks_of_one_object(tmp_path: Path) -> None:
     ids = np.array([[0, 255], [255, 0]])
     write_pair(tmp_path, "grey", Image.fromarray(ids.astype(np.uint8)))
     write_pair(tmp_path, "palette", palette_image(ids))
     data = InstancePng(tmp_path / "images", tmp_path / "masks")
-    assert data[0].labels.tolist() == [[0, 1], [1, 0]]
+    assert ids_of(data[0]).tolist() == [[0, 1], [1, 0]]
     with pytest.raises(PixelkinError, match="pass binary=True"):
         data[1]
     write_pair(tmp_path, "other", Image.fromarray(np.array([[0, 7], [9, 255]], np.uint8)))
     data = InstancePng(tmp_path / "images", tmp_path / "masks", binary=True)
     assert data.names == ["grey", "other", "palette"]
-    assert [data[i].labels.tolist() for i in range(3)] == [
+    assert [ids_of(data[i]).tolist() for i in range(3)] == [
         [[0, 1], [1, 0]],
         [[0, 1], [1, 1]],
         [[0, 1], [1, 0]],
@@ -76,7 +118,9 @@ def test_masks_of_one_object(tmp_path: Path) -> None:
 
 def test_an_empty_mask_is_background(tmp_path: Path) -> None:
     write_pair(tmp_path, "a", Image.new("L", (3, 2)))
-    assert InstancePng(tmp_path / "images", tmp_path / "masks")[0].labels.tolist() == [[0] * 3] * 2
+    sample = InstancePng(tmp_path / "images", tmp_path / "masks")[0]
+    assert sample.instances == ()
+    assert sample.ignore is None
 
 
 def test_missing_mask_is_named_or_skipped(tmp_path: Path) -> None:
@@ -99,7 +143,7 @@ def test_caller_mistakes_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(PixelkinError, match="is a colour image"):
         InstancePng(tmp_path / "images", tmp_path / "masks")[0]
     Image.new("L", (4, 2)).save(tmp_path / "masks" / "a.png")
-    with pytest.raises(PixelkinError, match="a: image is 3×2, labels are 4×2"):
+    with pytest.raises(PixelkinError, match=r"a\.png is 4×2: expected 3×2"):
         InstancePng(tmp_path / "images", tmp_path / "masks")[0]
     Image.new("RGB", (3, 2)).save(tmp_path / "images" / "a.jpg")
     with pytest.raises(PixelkinError, match=r"a\.jpg and a\.png"):
@@ -146,11 +190,30 @@ def test_instance_ids_skip_255() -> None:
     assert ids[254:] == list(range(256, 302))
 
 
-def test_penn_fudan(shared_data: Path) -> None:
-    root = shared_data / "penn_fudan"
-    data = InstancePng(root / "PNGImages", root / "PedMasks", mask_suffix="_mask")
-    assert len(data) == 78
-    samples = [data[i] for i in range(len(data))]
-    assert sum(int(s.labels.max()) for s in samples) == 209
-    for sample in samples:
-        assert sorted(np.unique(sample.labels)) == list(range(int(sample.labels.max()) + 1))
+def test_more_pixels_than_the_limit_are_refused_by_the_header(tmp_path: Path) -> None:
+    # 300 megapixels in a file of a few kilobytes, and 99 that are let through unwarned.
+    path = tmp_path / "huge.png"
+    write_blank_png(path, width=20000, height=15000)
+    for read in (read_image, image_size_hw, read_index_png):
+        with pytest.raises(PixelkinError, match=r"huge\.png has more than 100,000,000 pixels"):
+            read(path)
+    write_blank_png(path, width=11000, height=9100)
+    with pytest.raises(PixelkinError, match="more than 100,000,000 pixels"):
+        image_size_hw(path)
+    write_blank_png(path, width=11000, height=9000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert image_size_hw(path) == (9000, 11000)
+
+
+def write_blank_png(path: Path, *, width: int, height: int) -> None:
+    """A grey PNG of zeros whose header is right and whose pixels end after the first rows."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(10 * (width + 1)))), (b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )

@@ -6,6 +6,7 @@ from PIL import Image
 
 from pixelkin.data.nuclei import Nuclei
 from pixelkin.errors import PixelkinError
+from pixelkin.masks import decode_rle, paint_instances, rle_area
 
 
 def write_image(root: Path, name: str, masks: dict[str, np.ndarray], mode: str = "RGBA") -> None:
@@ -17,7 +18,7 @@ def write_image(root: Path, name: str, masks: dict[str, np.ndarray], mode: str =
         Image.fromarray(mask).save(root / name / "masks" / f"{stem}.png")
 
 
-def test_nuclei_are_numbered_by_file_name_and_the_smaller_lies_on_top(tmp_path: Path) -> None:
+def test_nuclei_come_by_file_name_and_may_overlap(tmp_path: Path) -> None:
     small = np.zeros((3, 4), np.uint8)
     small[1, 1] = 255
     large = np.zeros((3, 4), np.uint8)
@@ -27,8 +28,12 @@ def test_nuclei_are_numbered_by_file_name_and_the_smaller_lies_on_top(tmp_path: 
     assert data.names == ["one"]
     assert len(data) == 1
     sample = data[0]
-    assert sample.labels.tolist() == [[2, 2, 2, 0], [2, 1, 2, 0], [0, 0, 0, 0]]
-    assert sample.labels.dtype == np.int64
+    assert data.class_names == ("nucleus",)
+    assert [one.key for one in sample.instances] == ["a", "b"]
+    for instance, mask in zip(sample.instances, (small, large), strict=True):
+        np.testing.assert_array_equal(decode_rle(instance.rle, (3, 4)), mask > 0)
+    painted = paint_instances(sample).labels
+    assert painted.tolist() == [[2, 2, 2, 0], [2, 1, 2, 0], [0, 0, 0, 0]]
     assert sample.image.shape == (3, 4, 3)
     assert sample.image[0, 0].tolist() == [5, 6, 7]
 
@@ -40,8 +45,16 @@ def test_ids_skip_255_and_go_on(tmp_path: Path) -> None:
         mask.flat[i] = 255
         masks[f"{i:03d}"] = mask
     write_image(tmp_path, "crowd", masks)
-    labels = Nuclei(tmp_path)[0].labels.ravel().tolist()
+    labels = paint_instances(Nuclei(tmp_path)[0]).labels.ravel().tolist()
     assert labels == [*range(1, 255), *range(256, 262)]
+
+
+def test_a_mask_without_a_pixel_is_no_nucleus(tmp_path: Path) -> None:
+    full, empty = np.full((3, 4), 255, np.uint8), np.zeros((3, 4), np.uint8)
+    write_image(tmp_path, "one", {"a": empty, "b": full})
+    assert [one.key for one in Nuclei(tmp_path)[0].instances] == ["b"]
+    write_image(tmp_path, "two", {"a": empty})
+    assert Nuclei(tmp_path)[1].instances == ()
 
 
 def test_caller_mistakes_are_named(tmp_path: Path) -> None:
@@ -65,14 +78,20 @@ def test_caller_mistakes_are_named(tmp_path: Path) -> None:
 
 
 def test_real_images(shared_data: Path) -> None:
-    data = Nuclei(shared_data / "dsb2018")
+    root = shared_data / "dsb2018"
+    data = Nuclei(root)
     assert len(data) == 211
-    files = [len(list((shared_data / "dsb2018" / n / "masks").iterdir())) for n in data.names]
+    files = [len(list((root / name / "masks").iterdir())) for name in data.names]
     assert sum(files) == 9226
-    crowded = data[int(np.argmax(files))].labels
-    assert sorted(np.unique(crowded)) == [0, *range(1, 255), *range(256, 315)]
+    crowded = data[int(np.argmax(files))]
+    assert len(crowded.instances) == 313
+    labels = paint_instances(crowded).labels
+    assert sorted(np.unique(labels)) == [0, *range(1, 255), *range(256, 315)]
     for index in range(0, len(data), 40):
-        labels = data[index].labels
-        masks = sorted((shared_data / "dsb2018" / data.names[index] / "masks").glob("*.png"))
-        for number, path in enumerate(masks[:10], start=1):
-            np.testing.assert_array_equal(labels == number, np.array(Image.open(path)) > 0)
+        sample = data[index]
+        assert len(sample.instances) == files[index]
+        for instance in sample.instances[:10]:
+            with Image.open(root / sample.name / "masks" / f"{instance.key}.png") as image:
+                mask = np.array(image) > 0
+            np.testing.assert_array_equal(decode_rle(instance.rle, mask.shape), mask)
+            assert rle_area(instance.rle, mask.shape) == mask.sum()
