@@ -1,0 +1,100 @@
+"""Seeds against the greedy rule written as plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pixelkin.errors import PixelkinError
+from pixelkin.grouping.seeds import choose_seeds, seediness
+
+
+def plain_seeds(embeddings, scores, count, alpha, floor):
+    """The rule as the paper writes it, in exact or double arithmetic; lowest index first."""
+    chosen: list[int] = []
+    while len(chosen) < count:
+        best, found = -math.inf, None
+        for p in range(len(scores)):
+            if not (math.isfinite(scores[p]) and scores[p] > floor):
+                continue
+            if not np.isfinite(embeddings[p]).all():
+                continue
+            value = math.log(scores[p])
+            if chosen:
+                apart = min(float(((embeddings[p] - embeddings[q]) ** 2).sum()) for q in chosen)
+                if apart == 0:
+                    continue
+                value += alpha * math.log(apart)
+            # Logarithms of equal products differ by rounding: ties must not hang on it.
+            if value > best + 1e-9:
+                best, found = value, p
+        if found is None:
+            break
+        chosen.append(found)
+    return chosen
+
+
+def test_seediness_equals_plain_loops():
+    generator = np.random.default_rng(0)
+    probabilities = generator.random((4, 6, 50)).astype(np.float32)
+    scores, cuts, categories = seediness(torch.from_numpy(probabilities))
+    for pixel in range(50):
+        best = max(
+            (probabilities[cut, label, pixel], cut, label - 1)
+            for cut in range(4)
+            for label in range(1, 6)
+        )
+        assert (float(scores[pixel]), int(cuts[pixel]), int(categories[pixel])) == best
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 9), (0, 3, 9), (4, 9)])
+def test_seediness_refuses_other_shapes(shape):
+    with pytest.raises(PixelkinError, match="background"):
+        seediness(torch.zeros(shape))
+
+
+# Few values on a grid: coinciding pixels, equal distances and equal scores are the rule.
+score_values = st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0, -1.0, math.nan, math.inf, -math.inf])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3), score_values), max_size=40),
+    st.integers(0, 45),
+    st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.0]),
+    st.sampled_from([0.0, 0.2]),
+)
+def test_choice_equals_plain_loops_with_ties(rows, count, alpha, floor):
+    embeddings = np.array([row[:2] for row in rows], np.float32).reshape(-1, 2)
+    scores = np.array([row[2] for row in rows], np.float32)
+    found = choose_seeds(
+        torch.from_numpy(embeddings),
+        torch.from_numpy(scores),
+        count=count,
+        alpha=alpha,
+        floor=floor,
+    )
+    assert found.indices.tolist() == plain_seeds(embeddings, scores, count, alpha, floor)
+    assert found.scores.tolist() == scores[found.indices.numpy()].tolist()
+
+
+def test_pixels_without_numbers_are_passed_over():
+    embeddings = torch.tensor([[0.0, 1.0], [math.nan, 0.0], [math.inf, 0.0], [2.0, 0.0]])
+    found = choose_seeds(embeddings, torch.tensor([0.5, 1.0, 0.9, 0.4]), count=9)
+    assert found.indices.tolist() == [0, 3]
+
+
+def test_pixels_that_coincide_give_one_seed():
+    assert len(choose_seeds(torch.ones(30, 5), torch.rand(30) + 0.1, count=9).indices) == 1
+
+
+def test_mistakes_are_refused():
+    rows = torch.zeros(4, 3)
+    with pytest.raises(PixelkinError, match="expected"):
+        choose_seeds(rows, torch.zeros(3), count=1)
+    for wrong in ({"count": -1}, {"count": 1, "alpha": -0.1}, {"count": 1, "floor": -0.5}):
+        with pytest.raises(PixelkinError, match="negative"):
+            choose_seeds(rows, torch.zeros(4), **wrong)
