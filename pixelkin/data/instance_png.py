@@ -17,7 +17,7 @@ from jaxtyping import Int64, Integer, UInt8
 from PIL import Image, ImageOps
 
 from pixelkin.errors import PixelkinError
-from pixelkin.masks import MAX_PIXELS, read_indexed_png
+from pixelkin.masks import MAX_PIXELS
 from pixelkin.structures import IGNORE, Instance, InstanceSample
 
 MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -94,7 +94,7 @@ class InstancePng:
         name = self.names[index]
         image_path, mask = self._files[name]
         image, labels = read_image(image_path), read_index_png(mask)
-        require_size(mask, labels, image)
+        require_size(mask, labels.shape, image.shape[:2])
         if self._binary:
             labels = (labels != 0).astype(np.int64)
         else:
@@ -140,21 +140,25 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def read_index_png(path: str | os.PathLike[str]) -> Int64[np.ndarray, "h w"]:
-    """The ids of an index PNG as int64 (H, W), in 8 bits as `masks.read_indexed_png` reads them.
+    """The ids of an index PNG as int64 (H, W): palette indices and grey values, as they are.
 
-    16-bit grey is read beside it, since stills may hold more instances than 8 bits can number.
+    16 bits are read beside 8, since stills may hold more instances than 8 bits can number. As in
+    `masks.read_indexed_png`, a GREY map of nothing but 0 and 255 is a mask of one object, id 1.
 
     Raises:
         PixelkinError: the file is missing, corrupt or of more than `MAX_IMAGE_PIXELS`, or holds
             colours instead of indices.
     """
 
-    def decode() -> np.ndarray[Any, Any] | None:
+    def decode() -> tuple[str, np.ndarray[Any, Any]]:
         with open_image(path) as image:
-            return np.array(image) if image.mode.startswith("I") else None
+            require_index(Path(path), image)
+            return image.mode, np.array(image)
 
-    deep = decoded(path, decode, kind="mask")
-    return (read_indexed_png(path) if deep is None else deep).astype(np.int64)
+    mode, ids = decoded(path, decode, kind="mask")
+    if mode == "L" and ids.any() and np.isin(ids, (0, IGNORE)).all():
+        ids = ids == IGNORE
+    return ids.astype(np.int64)
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -212,12 +216,21 @@ def rles_by_id(
     return rles
 
 
-def require_size(path: Path, mask: np.ndarray[Any, Any], image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Raise where the mask read from `path` has another size than its image."""
-    if mask.shape != image.shape[:2]:
+def require_index(path: Path, image: Image.Image) -> None:
+    """Raise where an opened mask is no PNG of one channel, whose pixels are indices."""
+    if image.format != "PNG" or image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
         raise PixelkinError(
-            f"{path} is {mask.shape[1]}×{mask.shape[0]}: expected {image.shape[1]}×"
-            f"{image.shape[0]} as its image; make them the same size"
+            f"mask {path} is {image.format} of mode {image.mode}: expected a PNG whose pixels are "
+            "indices (palette or grey); write it again as one"
+        )
+
+
+def require_size(path: Path, size_hw: tuple[int, ...], image_hw: tuple[int, ...]) -> None:
+    """Raise where the mask read from `path` has another size than its image."""
+    if size_hw != image_hw:
+        raise PixelkinError(
+            f"{path} is {size_hw[1]}×{size_hw[0]}: expected {image_hw[1]}×{image_hw[0]} as its "
+            "image; make them the same size"
         )
 
 

@@ -4,17 +4,18 @@ Caicedo et al.: Nucleus segmentation across imaging experiments, Nature Methods 
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool
 
 from pixelkin.data.instance_png import (
+    decoded,
     images_by_stem,
+    open_image,
     read_image,
-    read_index_png,
     require_folder,
+    require_index,
     require_size,
     rles_by_id,
 )
@@ -61,17 +62,22 @@ class Nuclei:
         if len(images) > 1:
             raise PixelkinError(f"{folder}/images holds {len(images)} images: expected one")
         image = read_image(images[0])
-        return InstanceSample(image, tuple(_read_nuclei(folder / "masks", image)), name)
+        masks = sorted((folder / "masks").glob("[!.]*.png"))
+        nuclei = [_read_nucleus(path, size_hw=image.shape[:2]) for path in masks]
+        return InstanceSample(image, tuple(one for one in nuclei if one is not None), name)
 
 
-def _read_nuclei(folder: Path, image: UInt8[np.ndarray, "h w 3"]) -> Iterator[Instance]:
-    for path in sorted(folder.glob("[!.]*.png")):
-        mask = read_index_png(path)
-        require_size(path, mask, image)
-        inside = np.flatnonzero(mask.any(axis=0))
-        if not len(inside):
-            continue
-        # A nucleus fills few columns; the counts need no look at the others.
-        left = int(inside[0])
-        columns = (mask[:, left : inside[-1] + 1] != 0).view(np.uint8)
-        yield Instance(rles_by_id(columns, left=left, full_width=mask.shape[1])[1], key=path.stem)
+def _read_nucleus(path: Path, *, size_hw: tuple[int, ...]) -> Instance | None:
+    def decode() -> tuple[int, Bool[np.ndarray, "h columns"]]:
+        with open_image(path) as image:
+            require_index(path, image)
+            require_size(path, (image.height, image.width), size_hw)
+            # A nucleus fills few columns; nothing needs to look at the others.
+            left, _, right, _ = image.getbbox() or (0, 0, 0, 0)
+            return left, np.array(image.crop((left, 0, right, image.height))) != 0
+
+    left, inside = decoded(path, decode, kind="mask")
+    if not inside.size:
+        return None
+    rles = rles_by_id(inside.view(np.uint8), left=left, full_width=size_hw[1])
+    return Instance(rles[1], key=path.stem)

@@ -95,3 +95,23 @@ def test_real_images(shared_data: Path) -> None:
                 mask = np.array(image) > 0
             np.testing.assert_array_equal(decode_rle(instance.rle, mask.shape), mask)
             assert rle_area(instance.rle, mask.shape) == mask.sum()
+
+
+def test_masks_of_every_depth_are_read_alike(tmp_path: Path) -> None:
+    inside = np.zeros((5, 6), bool)
+    inside[1:4, 2:5] = np.array([[0, 1, 0], [1, 0, 1], [1, 1, 1]])
+    inside[4, 4] = True
+    write_image(tmp_path, "one", {"grey": inside.astype(np.uint8) * 7})
+    masks = tmp_path / "one" / "masks"
+    Image.fromarray(inside).save(masks / "one_bit.png")
+    Image.fromarray(inside.astype(np.uint16) * 300).save(masks / "deep.png")
+    palette = Image.fromarray(inside.astype(np.uint8))
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    palette.save(masks / "palette.png")
+    sample = Nuclei(tmp_path)[0]
+    assert [one.key for one in sample.instances] == ["deep", "grey", "one_bit", "palette"]
+    for instance in sample.instances:
+        np.testing.assert_array_equal(decode_rle(instance.rle, (5, 6)), inside)
+    Image.new("RGB", (6, 5)).save(masks / "colour.png")
+    with pytest.raises(PixelkinError, match=r"colour\.png is PNG of mode RGB"):
+        Nuclei(tmp_path)[0]
