@@ -1,6 +1,7 @@
 """Augmentation of how a still looks: colour, light, blur, noise. Labels stay as they are.
 
-Each is a call `Sample → Sample` that draws from NumPy's global generator, like `data/transforms.py`.
+Each is a call `Sample → Sample` that draws from NumPy's global generator, as those of
+`data/transforms.py` do.
 """
 
 from dataclasses import KW_ONLY, dataclass, replace

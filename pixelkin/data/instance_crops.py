@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pixelkin.data.transforms import Transform, ignore_small
+from pixelkin.data.transforms import Transform, ignore_small, largest_label
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE, InstanceBatch, Sample, nth_instance_id
 
@@ -81,10 +81,7 @@ def collate_instances(samples: Sequence[Sample]) -> InstanceBatch:
 
 
 def _categories(sample: Sample) -> Sequence[int]:
-    labels = sample.labels
-    largest = int(labels.max(initial=0))
-    if largest == IGNORE:
-        largest = int(labels[labels != IGNORE].max(initial=0))
+    largest = largest_label(sample.labels)
     count = largest - (largest > IGNORE)
     if not sample.categories:
         return (0,) * count

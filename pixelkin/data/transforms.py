@@ -238,8 +238,8 @@ class RandomWindow:
 def _instance_pixel(labels: Int64[np.ndarray, "h w"]) -> Float[np.ndarray, "2"] | None:
     """x, y of a random pixel of a random instance; None where there is no instance."""
     # Listing the ids of a large map costs more than a few blind draws, and most ids are in use.
-    largest = int(labels.max(initial=0))
-    for instance in np.random.randint(1, largest + 1, size=4) if largest else ():
+    largest = largest_label(labels)
+    for instance in np.random.randint(1, largest + 1, size=8) if largest else ():
         found = np.flatnonzero(labels == instance) if instance != IGNORE else np.empty(0, int)
         if len(found):
             break
@@ -272,6 +272,12 @@ def boxes_xyxy(
         np.minimum.at(boxes[:, side], which, values)
         np.maximum.at(boxes[:, side + 2], which, values + 1)
     return ids.astype(np.int64), boxes
+
+
+def largest_label(labels: Integer[np.ndarray, "h w"]) -> int:
+    """Largest instance id that has a pixel, 0 where there is none; `IGNORE` is no id."""
+    largest = int(labels.max(initial=0))
+    return int(labels[labels != IGNORE].max(initial=0)) if largest == IGNORE else largest
 
 
 def ignore_small(sample: Sample, *, min_pixels: int) -> Sample:
