@@ -50,6 +50,41 @@ def encode_rle(mask: Shaped[np.ndarray, "h w"]) -> bytes:
     return counts
 
 
+def encode_window(
+    window: Bool[np.ndarray, "h w"], *, corner_xy: tuple[int, int], size_hw: tuple[int, int]
+) -> bytes:
+    """COCO compressed counts of a mask that lies in a window of a larger frame.
+
+    Costs as much as the window, not the frame: for hundreds of small objects of a large image.
+
+    Args:
+        window: the mask within the window, which lies wholly inside the frame.
+        corner_xy: the window's left upper pixel.
+        size_hw: height and width of the frame in pixels.
+    """
+    height = size_hw[0]
+    x, y = corner_xy
+    # Changes along every column, a False row before and after so that runs end with the window.
+    columns = np.zeros((window.shape[1], window.shape[0] + 2), np.int8)
+    columns[:, 1:-1] = window.T
+    change = np.diff(columns, axis=1)
+    column, row = np.nonzero(change == 1)
+    starts = (column + x) * height + row + y
+    column, row = np.nonzero(change == -1)
+    ends = (column + x) * height + row + y
+    # A run that ends at the bottom goes on where the next column's begins at the top.
+    apart = starts[1:] != ends[:-1]
+    starts = starts[np.concatenate([[True], apart])] if len(starts) else starts
+    ends = ends[np.concatenate([apart, [True]])] if len(ends) else ends
+    edges = np.stack([starts, ends], axis=1).reshape(-1)
+    counts = np.diff(np.concatenate([[0], edges, [height * size_hw[1]]]))
+    if len(edges) and edges[-1] == height * size_hw[1]:
+        counts = counts[:-1]
+    rle = {"size": list(size_hw), "counts": counts.tolist()}
+    compressed: bytes = coco_mask.frPyObjects(rle, *size_hw)["counts"]
+    return compressed
+
+
 def decode_rle(counts: bytes, size_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
     """The mask that `counts` describes, in column-major memory order as the counts are.
 

@@ -2,6 +2,6 @@
 
 from pixelkin.engine.loop import train
 from pixelkin.engine.recipe import load_recipe, parse_recipe_options
-from pixelkin.engine.training import Training, TrainingResult
+from pixelkin.engine.training import Ramp, Training, TrainingResult
 
-__all__ = ["Training", "TrainingResult", "load_recipe", "parse_recipe_options", "train"]
+__all__ = ["Ramp", "Training", "TrainingResult", "load_recipe", "parse_recipe_options", "train"]

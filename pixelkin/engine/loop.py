@@ -5,8 +5,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,7 +18,7 @@ from pixelkin.engine.batches import load_batches
 from pixelkin.engine.randomness import seeded
 from pixelkin.engine.run import Boxed, Devices, Precision, Run, launch, save, start
 from pixelkin.engine.run_log import Row, RunLog, write_run
-from pixelkin.engine.training import Training, TrainingResult
+from pixelkin.engine.training import Ramp, Training, TrainingResult
 from pixelkin.errors import PixelkinError
 
 Stop = Literal["", "steps", "patience", "time", "interrupted"]
@@ -87,7 +88,10 @@ def _open_log(run: Run, precision: str) -> RunLog:
     if fabric.is_global_zero:
         options = {"seed": run.sampler.seed, "device": str(fabric.device), "precision": precision}
         options |= {"processes": fabric.world_size, "batch_size": training.batch_size}
-        options |= {"steps": training.steps, "loss_weights": training.loss_weights}
+        weights = {
+            k: asdict(w) if isinstance(w, Ramp) else w for k, w in training.loss_weights.items()
+        }
+        options |= {"steps": training.steps, "loss_weights": weights}
         write_run(run.out / "run.json", config=training.config, options=options, start=first)
     return RunLog(
         run.out,
@@ -147,7 +151,7 @@ def train_step(run: Run, batch: Any, *, ends: float, asked: threading.Event) -> 
     """
     training, fabric, progress = run.training, run.fabric, run.progress
     losses = run.objective(Boxed(fabric.to_device(batch)))
-    total = _weighted_sum(losses, training.loss_weights)
+    total = _weighted_sum(losses, weights_at(training.loss_weights, progress.step))
     flags = {"time": time.perf_counter() > ends, "interrupted": asked.is_set()}
     shared = _over_processes(run, {"loss": total, **losses}, flags=flags)
     _count(run, shared)
@@ -164,6 +168,11 @@ def train_step(run: Run, batch: Any, *, ends: float, asked: threading.Event) -> 
     if shared["interrupted"]:
         return "interrupted"
     return "time" if shared["time"] else ""
+
+
+def weights_at(weights: Mapping[str, float | Ramp], step: int) -> dict[str, float]:
+    """The loss weights of one step."""
+    return {k: w.at(step) if isinstance(w, Ramp) else w for k, w in weights.items()}
 
 
 def _weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

@@ -1,6 +1,6 @@
 """What a recipe hands to the engine, and what the engine hands back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,18 @@ from pixelkin.errors import PixelkinError
 Loss = Callable[[nn.Module, Any], dict[str, Tensor]]
 
 
+@dataclass(frozen=True)
+class Ramp:
+    """A loss weight that grows from 0 to `final`, in a line over `steps` optimiser steps."""
+
+    final: float
+    steps: int
+
+    def at(self, step: int) -> float:
+        """The weight at a step (from 0)."""
+        return self.final * min(step / self.steps, 1.0)
+
+
 @dataclass(kw_only=True)
 class Training:
     """One training, complete: everything is here, nothing is inherited.
@@ -23,8 +35,8 @@ class Training:
         model: trained in place; its initial weights are the recipe's business.
         loss: (model, batch) → named scalars. Runs under mixed precision together with the model.
             Each is a mean over the batch, so that shards of a batch average to the whole.
-        loss_weights: name → factor in the sum that is minimised. A scalar without a factor is
-            only reported.
+        loss_weights: name → factor in the sum that is minimised, a number or a `Ramp`. A scalar
+            without a factor is only reported.
         optimizer: over parameters of `model`, without state yet.
         schedule: stepped once per optimiser step, or None.
         data: map-style, with a length. Item i may draw from the global random generators of
@@ -51,7 +63,7 @@ class Training:
 
     model: nn.Module
     loss: Loss
-    loss_weights: dict[str, float]
+    loss_weights: Mapping[str, float | Ramp]
     optimizer: Optimizer
     schedule: LRScheduler | None
     data: Dataset[Any]
