@@ -93,8 +93,8 @@ class InstancePng:
     def __getitem__(self, index: int) -> InstanceSample:
         name = self.names[index]
         image_path, mask = self._files[name]
-        image, labels = read_image(image_path), read_index_png(mask)
-        require_size(mask, labels.shape, image.shape[:2])
+        image = read_image(image_path)
+        labels = read_index_png(mask, size_hw=image.shape[:2])
         if self._binary:
             labels = (labels != 0).astype(np.int64)
         else:
@@ -139,7 +139,9 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
     return decoded(path, decode, kind="image")
 
 
-def read_index_png(path: str | os.PathLike[str]) -> Int64[np.ndarray, "h w"]:
+def read_index_png(
+    path: str | os.PathLike[str], *, size_hw: tuple[int, ...] | None = None
+) -> Int64[np.ndarray, "h w"]:
     """The ids of an index PNG as int64 (H, W): palette indices and grey values, as they are.
 
     16 bits are read beside 8, since stills may hold more instances than 8 bits can number. As in
@@ -147,18 +149,30 @@ def read_index_png(path: str | os.PathLike[str]) -> Int64[np.ndarray, "h w"]:
 
     Raises:
         PixelkinError: the file is missing, corrupt or of more than `MAX_IMAGE_PIXELS`, or holds
-            colours instead of indices.
+            colours instead of indices, or its size is not `size_hw`, that of its image.
+    """
+    mode, ids = read_indices(path, size_hw=size_hw)
+    if mode == "L" and ids.any() and np.isin(ids, (0, IGNORE)).all():
+        ids = ids == IGNORE
+    return ids.astype(np.int64)
+
+
+def read_indices(
+    path: str | os.PathLike[str], *, size_hw: tuple[int, ...] | None = None
+) -> tuple[str, np.ndarray[Any, Any]]:
+    """Pillow's mode of an index PNG and its pixels as stored, with no rule for 0 and 255.
+
+    Raises as `read_index_png` does.
     """
 
     def decode() -> tuple[str, np.ndarray[Any, Any]]:
         with open_image(path) as image:
             require_index(Path(path), image)
+            if size_hw is not None:
+                require_size(Path(path), (image.height, image.width), size_hw)
             return image.mode, np.array(image)
 
-    mode, ids = decoded(path, decode, kind="mask")
-    if mode == "L" and ids.any() and np.isin(ids, (0, IGNORE)).all():
-        ids = ids == IGNORE
-    return ids.astype(np.int64)
+    return decoded(path, decode, kind="mask")
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:

@@ -13,7 +13,9 @@ from pixelkin.structures import InstanceSample, Sample
 class StillSource(Protocol):
     """Any data set of stills: `names`, a length, and one sample per index, read lazily."""
 
-    names: list[str]
+    @property
+    def names(self) -> list[str]:
+        """Of the stills, unique."""
 
     def __len__(self) -> int: ...
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from pixelkin.data.instance_png import (
+    IMAGE_SUFFIXES,
     decoded,
     images_by_stem,
     open_image,
@@ -29,7 +30,8 @@ class Nuclei:
     """Folders `<id>/images/<id>.png` with `<id>/masks/*.png`, one mask (non-zero) per nucleus.
 
     Nuclei come in the order of the sorted names of their files, the stem of each its `key`; there
-    is no upper limit, the crowded images hold over 300. A mask without a pixel gives no nucleus.
+    is no upper limit, the crowded images hold over 300. A mask without a pixel gives no nucleus,
+    and a `masks` folder without a file says that there is none in the image.
 
     Args:
         root: folder of such folders.
@@ -62,7 +64,12 @@ class Nuclei:
         if len(images) > 1:
             raise PixelkinError(f"{folder}/images holds {len(images)} images: expected one")
         image = read_image(images[0])
-        masks = sorted((folder / "masks").glob("[!.]*.png"))
+        # Formats other than PNG are refused when read; passing over them would lose nuclei.
+        masks = sorted(
+            path
+            for path in (folder / "masks").iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        )
         nuclei = [_read_nucleus(path, size_hw=image.shape[:2]) for path in masks]
         return InstanceSample(image, tuple(one for one in nuclei if one is not None), name)
 

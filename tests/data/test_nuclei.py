@@ -115,3 +115,9 @@ def test_masks_of_every_depth_are_read_alike(tmp_path: Path) -> None:
     Image.new("RGB", (6, 5)).save(masks / "colour.png")
     with pytest.raises(PixelkinError, match=r"colour\.png is PNG of mode RGB"):
         Nuclei(tmp_path)[0]
+    (masks / "colour.png").unlink()
+    (masks / "grey.png").rename(masks / "grey.PNG")
+    assert len(Nuclei(tmp_path)[0].instances) == 4
+    Image.fromarray(inside).save(masks / "lost.tif")
+    with pytest.raises(PixelkinError, match=r"lost\.tif is TIFF of mode 1: expected a PNG"):
+        Nuclei(tmp_path)[0]
