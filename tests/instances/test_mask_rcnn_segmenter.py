@@ -18,7 +18,7 @@ NUCLEUS_IMAGE = 3
 
 
 def whole_mask(mask, box, size_hw, cut=0.5):
-    window, (top, left) = paste_window(mask, box, size_hw, cut)
+    window, (left, top) = paste_window(mask, box, size_hw, cut)
     whole = np.zeros(size_hw, bool)
     whole[top : top + window.shape[0], left : left + window.shape[1]] = window
     return whole
@@ -89,7 +89,7 @@ def test_real_nuclei_survive_the_mask_target_better_than_with_torchvisions_paste
 def test_segment_gives_what_the_model_finds():
     torch.manual_seed(0)
     model = mask_rcnn(2, channels=8, proposals=50, max_detections=9)
-    segmenter = MaskRcnnSegmenter(model, min_score=0.0)
+    segmenter = MaskRcnnSegmenter(model, class_names=("a", "b"), min_score=0.0)
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     found = segmenter.segment(image)
     assert 0 < len(found) <= 9
@@ -97,4 +97,4 @@ def test_segment_gives_what_the_model_finds():
     assert list(found.scores) == sorted(found.scores, reverse=True)
     assert set(found.categories) <= {0, 1}
     assert all(decode_rle(rle, found.size_hw).any() for rle in found.rles)
-    assert len(MaskRcnnSegmenter(model, min_score=0.999).segment(image)) == 0
+    assert len(MaskRcnnSegmenter(model, class_names=("a", "b"), min_score=0.999).segment(image)) == 0
