@@ -145,9 +145,9 @@ def test_a_window_of_half_size_averages_instead_of_skipping() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
     sample = Sample(stripes, np.zeros((64, 64), np.int64))
-    matrix = np.array([[2.0, 0, 8.5], [0, 2.0, 8.5]])
+    matrix = np.array([[2.0, 0, 8], [0, 2.0, 8]])
     inner = warp(sample, matrix, size_hw=(16, 16)).image[2:-2, 2:-2]
-    np.testing.assert_allclose(inner, 100, atol=1)
+    np.testing.assert_allclose(inner, 100, atol=20)  # skipped lines would leave 0 or 200
 
 
 def test_shrinking_keeps_things_where_they_are() -> None:
