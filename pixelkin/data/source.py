@@ -1,0 +1,72 @@
+"""What all data sets of annotated stills have in common, and parts of them."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pixelkin.data.splits import split_by_name
+from pixelkin.errors import PixelkinError
+from pixelkin.structures import InstanceSample
+
+
+class InstanceSource(Protocol):
+    """A data set of stills with instances; every module of an encoding has one.
+
+    Constructing it checks folders and raises `PixelkinError`; samples are read as they are asked
+    for, and again each time.
+    """
+
+    @property
+    def names(self) -> list[str]:
+        """Of the stills, unique."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the categories: an instance's category is an index into them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> InstanceSample: ...
+
+
+class Subset:
+    """Some stills of a source, in the order of `indices`.
+
+    Args:
+        source: the whole.
+        indices: into it.
+    """
+
+    names: list[str]
+    class_names: tuple[str, ...]
+
+    def __init__(self, source: InstanceSource, indices: Sequence[int]) -> None:
+        self._source = source
+        self._indices = list(indices)
+        names = source.names
+        self.names = [names[index] for index in self._indices]
+        self.class_names = source.class_names
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> InstanceSample:
+        return self._source[self._indices[index]]
+
+
+def split_source(source: InstanceSource, *, validation: float) -> tuple[Subset, Subset]:
+    """(training, validation) parts of `source`, by name as `splits.split_by_name` draws them.
+
+    Args:
+        source: the whole.
+        validation: share held out, 0 to 1, met on average.
+
+    Raises:
+        PixelkinError: a part is empty though both are wanted, as happens to a handful of stills.
+    """
+    train, held_out = split_by_name(source.names, validation=validation)
+    if 0 < validation < 1 and not (train and held_out):
+        raise PixelkinError(
+            f"{len(source)} stills split into {len(train)} to train and {len(held_out)} to "
+            f"validate at a share of {validation:g}; add stills or choose another share"
+        )
+    return Subset(source, train), Subset(source, held_out)

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.source import InstanceSource, Subset, split_source
+from pixelkin.data.splits import split_by_name
+from pixelkin.errors import PixelkinError
+from pixelkin.structures import InstanceSample
+
+
+class Numbered:
+    """A source whose sample i has the name i; it counts what is read."""
+
+    class_names = ("cat", "dog")
+
+    def __init__(self, count: int) -> None:
+        self.names = [f"photo{i}" for i in range(count)]
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> InstanceSample:
+        self.read.append(index)
+        return InstanceSample(np.zeros((2, 2, 3), np.uint8), (), self.names[index])
+
+
+def test_a_subset_keeps_the_contract_and_reads_lazily() -> None:
+    whole = Numbered(5)
+    part: InstanceSource = Subset(whole, [4, 1])
+    assert part.names == ["photo4", "photo1"]
+    assert part.class_names == ("cat", "dog")
+    assert len(part) == 2
+    assert whole.read == []
+    assert part[1].name == "photo1"
+    assert part[-2].name == "photo4"
+    assert whole.read == [1, 4]
+    with pytest.raises(IndexError):
+        part[2]
+    assert [sample.name for sample in Subset(part, [1])] == ["photo1"]
+
+
+def test_the_split_is_that_of_the_names() -> None:
+    whole = Numbered(200)
+    train, validation = split_source(whole, validation=0.2)
+    expected = split_by_name(whole.names, validation=0.2)
+    assert train.names == [whole.names[i] for i in expected[0]]
+    assert validation.names == [whole.names[i] for i in expected[1]]
+    assert not set(train.names) & set(validation.names)
+    assert len(train) + len(validation) == 200
+    assert whole.read == []
+
+
+def test_all_or_nothing_may_be_wanted_but_not_got_by_chance() -> None:
+    assert len(split_source(Numbered(3), validation=0)[1]) == 0
+    assert len(split_source(Numbered(3), validation=1)[0]) == 0
+    with pytest.raises(PixelkinError, match="1 stills split into"):
+        split_source(Numbered(1), validation=0.5)
+
+
+def test_nuclei_split(shared_data: Path) -> None:
+    data = Nuclei(shared_data / "dsb2018")
+    train, validation = split_source(data, validation=0.2)
+    assert len(train) + len(validation) == len(data) == 211
+    assert validation[0].name == validation.names[0]
