@@ -8,14 +8,13 @@ import os
 from pathlib import Path
 
 from pixelkin.data.instance_png import (
+    index_instances,
     read_image,
     read_index_png,
-    refuse_binary,
     require_folder,
-    rles_by_id,
 )
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import IGNORE, Instance, InstanceSample
+from pixelkin.structures import InstanceSample
 
 _LAYOUT = "the CVPPP layout: plant001_rgb.png and plant001_label.png"
 _IMAGE_END = "_rgb.png"
@@ -59,8 +58,6 @@ class Cvppp:
         image_path, mask = self._files[name]
         image = read_image(image_path)
         labels = read_index_png(mask, size_hw=image.shape[:2])
-        refuse_binary(labels, mask, remedy="give every leaf its id, from 1")
-        rles = rles_by_id(labels)
-        ignore = rles.pop(IGNORE, None)
-        leaves = tuple(Instance(rle, key=str(number)) for number, rle in rles.items())
+        remedy = "give every leaf its id, from 1"
+        leaves, ignore = index_instances(labels, mask, remedy=remedy)
         return InstanceSample(image, leaves, name, ignore)

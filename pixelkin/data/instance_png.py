@@ -37,9 +37,9 @@ class InstancePng:
     """Images and masks of the same stem, the mask's with `mask_suffix` appended.
 
     Every id in the PNG (8-bit grey or palette, or 16-bit grey) is an instance, in ascending order,
-    its id the instance's `key`; ids may have gaps, and 255 is unknown in every depth. Only a grey
-    mask of nothing but 0 and 255 is taken as one object, id 1. Colour PNGs are refused: whoever
-    saved them lost the index.
+    its id the instance's `key`; ids may have gaps. 255 is unknown in every depth, so that a map
+    which numbers past it must leave it out. Only a grey mask of nothing but 0 and 255 is taken as
+    one object, id 1. Colour PNGs are refused: whoever saved them lost the index.
 
     Args:
         images_dir: folder of images; sub-folders are not read.
@@ -51,7 +51,7 @@ class InstancePng:
 
     Raises:
         PixelkinError: a folder is missing or empty, or an image has no mask; on reading, a file
-            is corrupt, sizes differ, or a mask is not an index PNG.
+            is corrupt, sizes differ, a mask is not an index PNG, or its 255 may be an instance.
     """
 
     names: list[str]
@@ -97,11 +97,7 @@ class InstancePng:
         labels = read_index_png(mask, size_hw=image.shape[:2])
         if self._binary:
             labels = (labels != 0).astype(np.int64)
-        else:
-            refuse_binary(labels, mask, remedy="pass binary=True")
-        rles = rles_by_id(labels)
-        ignore = rles.pop(IGNORE, None)
-        instances = tuple(Instance(rle, key=str(number)) for number, rle in rles.items())
+        instances, ignore = index_instances(labels, mask, remedy="pass binary=True")
         return InstanceSample(image, instances, name, ignore)
 
 
@@ -228,6 +224,27 @@ def rles_by_id(
         uncompressed = {**size, "counts": counts.tolist()}
         rles[number] = coco_mask.frPyObjects(uncompressed, *size["size"])["counts"]
     return rles
+
+
+def index_instances(
+    labels: Integer[np.ndarray, "h w"], path: Path, *, remedy: str
+) -> tuple[tuple[Instance, ...], bytes | None]:
+    """An instance per id of an index PNG's map, its `key` the id, and the counts of what is 255.
+
+    Raises:
+        PixelkinError: 255 may be an object: there is no other id (then do as `remedy` says), or
+            the ids go on beyond it.
+    """
+    refuse_binary(labels, path, remedy=remedy)
+    rles = rles_by_id(labels)
+    ignore = rles.pop(IGNORE, None)
+    largest = max(rles, default=0)
+    if ignore is not None and largest > IGNORE:
+        raise PixelkinError(
+            f"{path} numbers objects to {largest}, and {IGNORE} means unknown: expected no object "
+            f"{IGNORE}; renumber it, or what is unknown to 0"
+        )
+    return tuple(Instance(rle, key=str(number)) for number, rle in rles.items()), ignore
 
 
 def require_index(path: Path, image: Image.Image) -> None:

@@ -78,6 +78,16 @@ def test_ids_above_eight_bits_survive(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_index_png(tmp_path / "m.png"), ids)
 
 
+def test_an_id_of_255_among_larger_ones_is_not_taken_as_unknown(tmp_path: Path) -> None:
+    many = np.arange(300).reshape(10, 30)
+    write_pair(tmp_path, "a", Image.fromarray(many.astype(np.uint16)))
+    write_pair(tmp_path, "b", Image.fromarray(np.where(many < 255, many, many + 1).astype("u2")))
+    data = InstancePng(tmp_path / "images", tmp_path / "masks")
+    with pytest.raises(PixelkinError, match=r"a\.png numbers objects to 299, and 255 means unkn"):
+        data[0]
+    assert [int(one.key) for one in data[1].instances] == [*range(1, 255), *range(256, 301)]
+
+
 @given(
     arrays(
         np.int64,
