@@ -327,7 +327,7 @@ def polygons_rle(
 def _points(part: Any, size_hw: tuple[int, int], *, where: str) -> np.ndarray[Any, Any]:
     try:
         values = np.array(part, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PixelkinError(f"{where} holds no plain list of numbers; correct it") from error
     if values.ndim != 1 or len(values) < 6 or len(values) % 2:
         raise PixelkinError(

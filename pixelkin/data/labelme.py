@@ -178,7 +178,7 @@ def _shapes(content: dict[str, Any], path: Path) -> list[_Shape]:
             raise PixelkinError(f"{where} has group_id {group!r}: expected an integer or null")
         try:
             points = np.array(shape.get("points"), np.float64).reshape(-1, 2)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise PixelkinError(f"{where} has no points: expected pairs of x, y") from error
         shapes.append(_Shape(label, str(shape.get("shape_type", "polygon")), points, group, where))
     return shapes

@@ -196,6 +196,36 @@ def test_a_bad_segmentation_is_named(tmp_path: Path, segmentation: Any, message:
     assert "\n" not in str(caught.value)
 
 
+numbers = st.one_of(st.integers(), st.floats(), st.just(10**400))
+junk = st.recursive(
+    st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=5)),
+    lambda inner: st.lists(inner, max_size=8),
+    max_leaves=20,
+)
+
+
+@given(
+    st.one_of(
+        junk,
+        st.lists(st.lists(numbers, min_size=6, max_size=8), min_size=1, max_size=2),
+        st.fixed_dictionaries(
+            {"size": st.just([8, 10]), "counts": junk | st.lists(numbers) | st.text()}
+        ),
+    )
+)
+@settings(max_examples=150)
+def test_nonsense_is_refused_in_one_line_or_gives_a_mask_of_the_size(segmentation: Any) -> None:
+    try:
+        rle = segmentation_rle(segmentation, (8, 10), where="here")
+    except PixelkinError as error:
+        refusal = str(error)
+    else:
+        assert decode_rle(rle, (8, 10)).shape == (8, 10)
+        return
+    assert refusal.startswith("here")
+    assert "\n" not in refusal
+
+
 FAULTS: list[tuple[str, int, dict[str, Any], str]] = [
     ("annotations", 0, {"id": 2}, "annotation id 2 occurs twice"),
     ("annotations", 0, {"id": None}, "annotation at position 0 has id None"),
