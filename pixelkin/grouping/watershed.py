@@ -38,7 +38,7 @@ class WatershedGrouping:
         min_px: smaller objects are dropped.
     """
 
-    min_seed: float = 0.3
+    min_seed: float = 0.1
     min_foreground: float = 0.5
     min_px: int = 12
 

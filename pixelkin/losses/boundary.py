@@ -25,7 +25,7 @@ that is missed joins two objects."""
 
 
 def boundary_targets(
-    labels: Int64[Tensor, "n H W"], *, stride: int = 1, boundary_px: int = 2
+    labels: Int64[Tensor, "n H W"], *, stride: int = 1, boundary_px: int = 1
 ) -> Int64[Tensor, "n h w"]:
     """Background, interior or boundary of every cell, `IGNORE` where unknown.
 
@@ -90,7 +90,7 @@ def boundary_losses(
     labels: Int64[Tensor, "n H W"],
     *,
     stride: int,
-    boundary_px: int = 2,
+    boundary_px: int = 1,
     class_weights: Sequence[float] = CLASS_WEIGHTS,
 ) -> dict[str, Float[Tensor, ""]]:
     """Cross-entropy and soft Dice against `boundary_targets`.

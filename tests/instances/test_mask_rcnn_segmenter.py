@@ -97,4 +97,44 @@ def test_segment_gives_what_the_model_finds():
     assert list(found.scores) == sorted(found.scores, reverse=True)
     assert set(found.categories) <= {0, 1}
     assert all(decode_rle(rle, found.size_hw).any() for rle in found.rles)
-    assert len(MaskRcnnSegmenter(model, class_names=("a", "b"), min_score=0.999).segment(image)) == 0
+    assert (
+        len(MaskRcnnSegmenter(model, class_names=("a", "b"), min_score=0.999).segment(image)) == 0
+    )
+
+
+class OneDisc(torch.nn.Module):
+    """Finds an ellipse that fills its box, in every image."""
+
+    def __init__(self, box):
+        super().__init__()
+        self.roi_heads = torch.nn.Identity()
+        self.box = box
+
+    def forward(self, images):
+        self.seen = images[0]
+        y, x = (np.mgrid[:28, :28] + 0.5) / 14 - 1
+        mask = torch.from_numpy((x**2 + y**2 <= 1).astype(np.float32))
+        return [
+            {
+                "boxes": torch.tensor([self.box]),
+                "masks": mask[None, None],
+                "labels": torch.tensor([1]),
+                "scores": torch.tensor([0.7]),
+            }
+        ]
+
+
+@pytest.mark.parametrize("shrink", [1, 3])
+def test_masks_of_a_shrunk_image_lie_where_the_object_is(shrink):
+    model = OneDisc([4.5, 9.5, 24.5, 29.5])
+    segmenter = MaskRcnnSegmenter(model, class_names=("disc",), shrink=shrink)
+    size_hw = (40 * shrink - 1, 40 * shrink)
+    found = segmenter.segment(np.full((*size_hw, 3), 51, np.uint8))
+    assert model.seen.shape == (3, 40 - (shrink == 1), 40)
+    torch.testing.assert_close(model.seen, torch.full_like(model.seen, 0.2))
+    y, x = (np.mgrid[: size_hw[0], : size_hw[1]] + 0.5) / shrink - 0.5
+    disc = (x - 14.5) ** 2 + (y - 19.5) ** 2 <= 100
+    mask = decode_rle(found.rles[0], size_hw)
+    assert (mask & disc).sum() / (mask | disc).sum() > 0.95
+    # Odd and even sizes: the ellipse is as symmetric as its box, so its centre is exact.
+    np.testing.assert_allclose([x[mask].mean(), y[mask].mean()], [14.5, 19.5], atol=0.02)
