@@ -19,6 +19,7 @@ from pixelkin.engine import Training
 from pixelkin.grouping import evidence as ev
 from pixelkin.loading import load_model
 from pixelkin.losses.segmentation import masked_bce, soft_jaccard_loss
+from pixelkin.masks import paint_instances
 from pixelkin.models.backbone import freeze_batch_norm
 from pixelkin.structures import IGNORE, ClipBatch
 from pixelkin.tracking import Question, as_parts, frame_cells, predict, remember
@@ -28,7 +29,7 @@ def recipe(*, data: Path, steps: int = 500, batch_size: int = 2, frames: int = 3
     """Data, model, loss, optimiser."""
     yolo, pngs = data / "labels", data / "masks"
     stills = YoloSeg(data / "images", yolo) if yolo.is_dir() else InstancePng(data / "images", pngs)
-    samples = [shrink(stills[i], longest_px=512) for i in range(len(stills))]
+    samples = [shrink(paint_instances(one), longest_px=512) for one in stills]
     model = load_model()
     return Training(
         model=model, loss=loss, loss_weights={"bce": 1.0, "jaccard": 1.0}, clip_norm=1.0,

@@ -1,4 +1,7 @@
-"""`pixelkin evaluate`: DAVIS measures of a method, through the sessions that users run."""
+"""`pixelkin evaluate`: DAVIS measures of methods on clips, instance measures of models on stills.
+
+Both run through what users run: sessions, and segmenters.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from pixelkin.cli.instances import Stills, evaluate_stills
 from pixelkin.cli.options import Flag, Machine, output_folder
 from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
@@ -43,25 +47,55 @@ class Contest:
 
 
 def evaluate(
-    root: Path,
+    root: str,
     /,
     *,
     contest: Contest = Contest(),  # frozen
+    stills: Stills = Stills(),  # noqa: B008
     machine: Machine = Machine(),  # noqa: B008
     out: Path | None = None,
     json: Flag = False,
     quiet: Flag = False,
 ) -> int:
-    """Judge methods on a DAVIS folder: J, F, their recall and decay, and T.
+    """Judge methods on clips, or instance models on annotated stills.
 
-    Example: pixelkin evaluate DAVIS --method pixelkin --method flow --out result
+    Clips: a DAVIS folder gives J, F, their recall and decay, and T.
+    Stills: FORMAT:PATH (coco:annotations.json, nuclei:FOLDER; pixelkin train --help lists all)
+    gives COCO AP, AP^r, Cityscapes AP, PQ, and for one class TP/(TP+FP+FN), SBD and |DiC|.
+
+    Examples:
+        pixelkin evaluate DAVIS --method pixelkin --method flow --out result
+        pixelkin evaluate coco:annotations.json --images photos --model runs/mine/model
 
     Args:
-        root: folder that holds JPEGImages and Annotations.
-        out: folder for masks, per-frame values, and a gallery of the worst frames.
+        root: DAVIS folder that holds JPEGImages and Annotations, or FORMAT:PATH.
+        out: folder for results: of clips masks, per-frame values and a gallery of the worst frames;
+            of stills the measures as JSON.
         json: print one JSON object with the measures.
         quiet: show no progress.
     """
+    if ":" in root and not Path(root).exists():
+        if contest != Contest():
+            raise PixelkinError(
+                "--year, --split, --sequences, --method, --masks, --interactive and --scribbles "
+                "are for clips; of stills --data-split chooses a part"
+            )
+        models = tuple(name.strip() for name in (machine.model or "").split(",") if name.strip())
+        return evaluate_stills(
+            root, models=models, stills=stills, device=machine.device, out=out, json=json,
+            quiet=quiet,
+        )  # fmt: skip
+    if stills != Stills():
+        raise PixelkinError(
+            "--images, --data-split, --validation, --measures and --tile are for stills, which "
+            "are given as FORMAT:PATH, such as coco:annotations.json"
+        )
+    return _evaluate_clips(Path(root), contest, machine, out=out, json=json, quiet=quiet)
+
+
+def _evaluate_clips(
+    root: Path, contest: Contest, machine: Machine, *, out: Path | None, json: bool, quiet: bool
+) -> int:
     if contest.masks and (contest.method or contest.interactive):
         raise PixelkinError(
             "--masks judges masks that are there; leave out --method, --interactive"

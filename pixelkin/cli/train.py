@@ -1,17 +1,23 @@
-"""`pixelkin train`: a recipe, trained."""
+"""`pixelkin train`: a recipe, or a training that comes with pixelkin, on the user's data."""
 
 from __future__ import annotations
 
+import difflib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pixelkin.cli.options import Flag, check_writable
 from pixelkin.errors import PixelkinError
 
+if TYPE_CHECKING:
+    from pixelkin.engine import Training
+
 
 def train(
-    recipe: Path,
+    recipe: str,
+    data: str = "",
     /,
     *,
     out: Path,
@@ -23,12 +29,22 @@ def train(
     max_seconds: float | None = None,
     **options: str,
 ) -> int:
-    """Train the model of a recipe. A recipe is code: run only what you have read.
+    """Train a model on annotated data.
+
+    Example: pixelkin train seeds coco:annotations.json --images photos --out runs/mine
+
+    Trainings: seeds (Fathi et al. 2017), discriminative (De Brabandere et al. 2017), boundary
+    (U-Net style, watershed), mask-rcnn. A recipe of your own is a Python file, and code: run only
+    what you have read. Data: FORMAT:PATH with FORMAT one of coco, panoptic, yolo, labelme, pngs,
+    penn-fudan, nuclei, voc, sbd, cityscapes, cvppp; or a path alone where it is plain what it is.
+    Further options, such as --images DIR, --steps 3000, --validation 0.2, --rotate true, are those
+    of the training; a wrong one is answered by the list of all.
 
     Ctrl-C ends the training after the current step, with everything saved; --resume goes on.
 
     Args:
-        recipe: Python file with a function recipe.
+        recipe: name of a training, or a Python file with a function recipe.
+        data: what to train on; recipe files may take it as --data too.
         out: new folder for the run; with --resume, one that holds last.ckpt.
         resume: go on from the last checkpoint.
         accelerator: auto, cpu, cuda or mps.
@@ -38,10 +54,12 @@ def train(
         max_seconds: stop after so long, with everything saved.
         options: parameters of the recipe's own function.
     """
-    from pixelkin.engine import load_recipe, parse_recipe_options
+    from pixelkin.engine import parse_recipe_options
     from pixelkin.engine import train as run_training
 
-    function = load_recipe(recipe)
+    function = _find(recipe)
+    if data:
+        options = {"data": data, **options}
     if "seed" in inspect.signature(function).parameters:
         options = {"seed": str(seed), **options}
     arguments = parse_recipe_options(function, options)
@@ -60,6 +78,22 @@ def train(
     best = "" if result.best is None else f", best {result.best:.4f} at step {result.best_step}"
     print(f"{result.out}: step {result.step}, stopped by {result.stopped}{best}")
     return 0
+
+
+def _find(recipe: str) -> Callable[..., Training]:
+    """The function of a training by name, or of a recipe file."""
+    from pixelkin.engine import load_recipe
+    from pixelkin.trainings import TRAININGS
+
+    if recipe in TRAININGS:
+        return TRAININGS[recipe]
+    if Path(recipe).suffix == ".py":
+        return load_recipe(Path(recipe))
+    near = difflib.get_close_matches(recipe, TRAININGS, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise PixelkinError(
+        f"there is no training {recipe!r}: expected {', '.join(TRAININGS)}, or a .py file{hint}"
+    )
 
 
 def _read_devices(text: str) -> int | str | list[int]:

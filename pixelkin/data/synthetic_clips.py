@@ -77,6 +77,7 @@ def shrink(sample: Sample, *, longest_px: int) -> Sample:
         cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA),
         labels.astype(np.int64),
         sample.name,
+        sample.categories,
     )
 
 

@@ -83,7 +83,9 @@ def _candidates(cells: Tensor, labels: Tensor, certainty: Tensor, category: int)
     order = torch.sort(labels, stable=True).indices
     order = order[labels[order] >= 0]
     counts = torch.bincount(labels[order]).tolist() if len(order) else []
-    parts = zip(cells[order].split(counts), certainty[order].split(counts), strict=True)
+    parts = zip(
+        torch.split(cells[order], counts), torch.split(certainty[order], counts), strict=True
+    )
     return [
         CellMask(own.cpu().numpy(), category, float(sure.mean())) for own, sure in parts if len(own)
     ]

@@ -18,7 +18,7 @@ A GPU must compute float32 products in full: TF32 loses distances that are small
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from pixelkin.errors import PixelkinError
@@ -29,6 +29,8 @@ _BLOCK = 2**20
 
 _GPU_BLOCKS = 64
 _STOP = 1e-3
+
+_CAUGHT = 0.25
 
 _STEADY = 32
 """Points that a mode needs to cover others. What lies near a mode of a few points often goes
@@ -182,55 +184,68 @@ def _within(
 
 def _modes(
     points: Float[Tensor, "n d"], bandwidth: float, max_steps: int, at_once: int
-) -> tuple[Float[Tensor, "s d"], Float[Tensor, " s"]]:
-    """Where seeds end, and how many points are within `bandwidth` there."""
+) -> tuple[Float[Tensor, "m d"], Float[Tensor, " m"]]:
+    """Modes, near ones not yet merged, and how many points are within `bandwidth` of each."""
     rest = points
-    modes, counts = [], []
+    modes, counts, steady = [], [], points[:0]
     squares = points.square().sum(1)
     while len(rest):
-        ends, sizes = _shift(rest[:at_once], points, squares, bandwidth, max_steps)
+        ends, sizes = _shift(rest[:at_once], points, squares, steady, bandwidth, max_steps)
         modes.append(ends)
         counts.append(sizes)
         rest = rest[at_once:]
-        if len(rest) and (sizes >= _STEADY).any():
-            ends = torch.unique(ends[sizes >= _STEADY], dim=0)
-            found = [
-                _within(ends, part, part.square().sum(1), bandwidth).amax(0)
-                for part in torch.split(rest, max(1, _block(points.device) // len(ends)))
-            ]
-            rest = rest[torch.cat(found) == 0]
+        # Of equal modes one covers as much as all.
+        fresh = one_pass(ends[sizes >= _STEADY], radius=_STOP * bandwidth)[1]
+        if len(rest) and len(fresh):
+            steady = torch.cat([steady, fresh])
+            rows = max(1, _block(points.device) // len(fresh))
+            parts = torch.split(rest, rows)
+            rest = torch.cat([part[~_reached(part, fresh, bandwidth)] for part in parts])
     return torch.cat(modes), torch.cat(counts)
+
+
+def _reached(
+    places: Float[Tensor, "s d"], modes: Float[Tensor, "m d"], radius: float
+) -> Bool[Tensor, " s"]:
+    """Which places lie within `radius` of a mode."""
+    if len(modes) == 0:
+        return torch.zeros(len(places), dtype=torch.bool, device=places.device)
+    return _within(modes, places, places.square().sum(1), radius).amax(0) > 0
 
 
 def _shift(
     seeds: Float[Tensor, "s d"],
     points: Float[Tensor, "n d"],
     squares: Float[Tensor, " n"],
+    steady: Float[Tensor, "m d"],
     bandwidth: float,
     max_steps: int,
-) -> tuple[Float[Tensor, "s d"], Float[Tensor, " s"]]:
-    """Each seed's last mean, and how many points it is the mean of."""
-    ends = seeds.clone()
-    counts = seeds.new_ones(len(seeds))
-    moving = torch.arange(len(seeds), device=seeds.device)
-    for _ in range(max_steps + 1):
-        start = ends[moving]
-        sums, sizes = torch.zeros_like(start), torch.zeros_like(counts[moving])
-        rows = max(1, _block(points.device) // len(start))
+) -> tuple[Float[Tensor, "e d"], Float[Tensor, " e"]]:
+    """Last means of the seeds, and how many points each is the mean of.
+
+    Seeds that come near a steady mode are dropped on the way: they would end there.
+    """
+    places = seeds
+    ends, counts = [], []
+    for step in range(max_steps + 1):
+        sums, sizes = torch.zeros_like(places), places.new_zeros(len(places))
+        rows = max(1, _block(points.device) // len(places))
         for part, part_squares in zip(
             torch.split(points, rows), torch.split(squares, rows), strict=True
         ):
-            member = _within(start, part, part_squares, bandwidth)
+            member = _within(places, part, part_squares, bandwidth)
             sums += member @ part
             sizes += member.sum(1)
         # Rounding may deny a seed its own point where the bandwidth is tiny beside the norms.
-        means = torch.where(sizes[:, None] > 0, sums / sizes.clamp_min(1)[:, None], start)
-        ends[moving] = means
-        counts[moving] = sizes.clamp_min(1)
-        moving = moving[(means - start).norm(dim=1) > _STOP * bandwidth]
-        if len(moving) == 0:
+        means = torch.where(sizes[:, None] > 0, sums / sizes.clamp_min(1)[:, None], places)
+        ended = (means - places).norm(dim=1) <= _STOP * bandwidth
+        ended |= step == max_steps
+        ends.append(means[ended])
+        counts.append(sizes[ended].clamp_min(1))
+        places = means[~ended & ~_reached(means, steady, _CAUGHT * bandwidth)]
+        if len(places) == 0:
             break
-    return ends, counts
+    return torch.cat(ends), torch.cat(counts)
 
 
 def _assign(

@@ -58,14 +58,15 @@ class SeedGrouping:
             )
         field_hw = (fields.logits.shape[2], fields.logits.shape[3])
         cells = fields.embeddings[0].flatten(1).T.contiguous()
-        logits = fields.logits[0].flatten(1).unflatten(0, (len(self.cuts), -1))
+        logits = fields.logits[0].reshape(len(self.cuts), -1, len(cells))
         scores, cut, category = seediness(logits.softmax(1))
         chosen = choose_seeds(
             cells, scores, count=self.seeds, alpha=self.alpha, floor=self.min_score
         )
         radii = torch.tensor([distance_at(cut) for cut in self.cuts], device=cells.device)
         candidates = []
-        for indices in chosen.indices.split(SEEDS_AT_ONCE):
+        for start in range(0, len(chosen.indices), SEEDS_AT_ONCE):
+            indices = chosen.indices[start : start + SEEDS_AT_ONCE]
             masks = member_cells(cells, cells[indices], radii[cut[indices]])
             candidates += [
                 CellMask(mask, int(c), float(s))

@@ -61,7 +61,8 @@ def build_network(config: Options) -> nn.Module:
     classes = len(config["class_names"])
     options = dict(config.get("network", {}))
     if architecture.logits is None:
-        return mask_rcnn(classes, **options)
+        boxes: nn.Module = mask_rcnn(classes, **options)
+        return boxes
     return small_instance_network(architecture.logits(classes), **options)
 
 

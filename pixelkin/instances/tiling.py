@@ -41,7 +41,8 @@ def dense_fields(
     """
     multiple = model.multiple
     if not tile_px or max(image.shape[:2]) <= tile_px:
-        return model(pad_to_multiple(_to_tensor(image, device), multiple))
+        whole: InstanceFields = model(pad_to_multiple(_to_tensor(image, device), multiple))
+        return whole
     if margin_px is None:
         margin_px = receptive_radius_px(model)
     tile_px, margin_px = (-(-value // multiple) * multiple for value in (tile_px, margin_px))
@@ -116,5 +117,5 @@ def receptive_radius_px(model: InstanceNet) -> int:
         rows = told.isnan().any(dim=3).any(dim=1)[0].nonzero().flatten()
         first, last = int(rows.min()) * fields.stride, (int(rows.max()) + 1) * fields.stride
         if first > 0 and last < strip.shape[2]:
-            return max(half - first, last - half - block)
+            return int(max(half - first, last - half - block))
         half *= 2

@@ -23,9 +23,23 @@ from pixelkin.structures import IGNORE
 PIXELS_PER_INSTANCE = 10
 """K: pixels drawn from each instance (the paper's)."""
 
-BACKGROUND_PIXELS = 100
+BACKGROUND_PIXELS = 300
 """Pixels drawn from the background. The paper counts it as one instance (K = 10); it holds most of
 the image and every outline, so ours draws more."""
+
+NEAR_CELLS = 3
+"""Half of the background's pixels are drawn within so many cells of an instance (0: all anywhere,
+the paper). Far ones are told apart early; where an outline runs is learned on near ones alone."""
+
+SHARES = (1 / 3, 1 / 3, 1 / 3)
+"""What pairs of one instance, of two instances, and of an instance and the background weigh
+together. By the paper's formula the first and the last weigh one over the number of instances: next
+to nothing in an image with a hundred of them, where most pairs of instances are far apart and
+learned at once."""
+
+SETTLED_DISTANCE = 8.0
+"""Pairs of different instances farther apart than this (σ < 7e-4) do not count in the mean of their
+kind, which would else say little but how many easy pairs an image has."""
 
 SEEDS_PER_INSTANCE = 2
 """Pixels of an instance whose masks are built for the class scores. The paper says about ten an
@@ -52,57 +66,56 @@ def sample_pixels(
     *,
     per_instance: int = PIXELS_PER_INSTANCE,
     background: int = BACKGROUND_PIXELS,
+    near_cells: int = NEAR_CELLS,
 ) -> Samples:
     """Draw pixels of every instance and of the background, without repetition.
 
     An instance with fewer pixels gives all it has; `IGNORE` gives none. Uses torch's global
     generator.
+
+    Args:
+        labels: 0 background, instances, `IGNORE`.
+        per_instance: pixels of each instance.
+        background: pixels of the background, of which half lie within `near_cells` of an instance.
+        near_cells: 0 draws all of them anywhere.
     """
     flat = labels.reshape(-1)
+    limits = {0: background, IGNORE: 0}
+    if near_cells:
+        instance = ((labels > 0) & (labels != IGNORE)).float()[None, None]
+        near = F.max_pool2d(instance, 2 * near_cells + 1, 1, near_cells)[0, 0] > 0
+        flat = torch.where(near.reshape(-1) & (flat == 0), -1, flat)
+        limits = {0: background - background // 2, -1: background // 2, IGNORE: 0}
     # A random order, then a stable sort by label: each label's first pixels are a fair draw.
     order = torch.randperm(flat.numel(), device=flat.device)
     order = order[torch.sort(flat[order], stable=True).indices]
-    label = flat[order]
-    present, counts = torch.unique_consecutive(label, return_counts=True)
-    rank = torch.arange(len(label), device=flat.device) - torch.repeat_interleave(
+    present, counts = torch.unique_consecutive(flat[order], return_counts=True)
+    rank = torch.arange(len(order), device=flat.device) - torch.repeat_interleave(
         counts.cumsum(0) - counts, counts
     )
-    limit = torch.where(present == 0, background, per_instance)
-    limit = torch.where(present == IGNORE, 0, limit)
-    kept = rank < torch.repeat_interleave(limit, counts)
-    return Samples(order[kept], label[kept])
+    limit = torch.full_like(present, per_instance)
+    for label, most in limits.items():
+        limit = torch.where(present == label, most, limit)
+    kept = order[rank < torch.repeat_interleave(limit, counts)]
+    return Samples(kept, labels.reshape(-1)[kept])
 
 
-def pair_weights(
-    instances: Int64[Tensor, " s"], *, same_share: float | None = None
-) -> Float[Tensor, "s s"]:
+def pair_weights(instances: Int64[Tensor, " s"]) -> Float[Tensor, "s s"]:
     """w_pq: inversely proportional to the sizes of both instances, summing to 1 (section 3.1).
 
     A size is the number of pixels drawn, so that every pair of instances weighs the same.
-
-    Args:
-        instances: label of each pixel.
-        same_share: what pairs of one instance weigh together; None leaves it as the paper's
-            formula has it, which is one over the number of instances.
     """
     _, inverse, counts = torch.unique(instances, return_inverse=True, return_counts=True)
     size = counts[inverse].float()
-    weights = 1 / (size[:, None] * size[None, :])
-    if same_share is None:
-        return weights / weights.sum()
-    same = inverse[:, None] == inverse[None, :]
-    parts = []
-    for chosen, share in ((same, same_share), (~same, 1 - same_share)):
-        part = weights * chosen
-        parts.append(part * (share / part.sum().clamp_min(1e-12)))
-    return parts[0] + parts[1]
+    weights: Tensor = 1 / (size[:, None] * size[None, :])
+    return weights / weights.sum()
 
 
 def pair_loss(
     embeddings: Float[Tensor, "s d"],
     instances: Int64[Tensor, " s"],
     *,
-    same_share: float | None = None,
+    shares: tuple[float, float, float] | None = None,
     pull_background: bool = True,
 ) -> Float[Tensor, ""]:
     """L_e, the weighted log loss over all ordered pairs of sampled pixels (section 3.1).
@@ -113,7 +126,9 @@ def pair_loss(
     Args:
         embeddings: of the sampled pixels.
         instances: their labels, 0 background.
-        same_share: see `pair_weights`.
+        shares: what pairs of one instance (or of the background), of two instances, and of an
+            instance and the background weigh together, each kind averaged by w over those pairs
+            that are not yet `SETTLED_DISTANCE` apart. None is the paper's formula.
         pull_background: whether background pixels shall lie together, as in the paper. Networks
             that add a pixel's place to its embedding cannot have it so, and need not.
     """
@@ -121,12 +136,23 @@ def pair_loss(
         return embeddings.sum() * 0
     distances = squared_distances(embeddings, embeddings)
     same = instances[:, None] == instances[None, :]
-    weights = pair_weights(instances, same_share=same_share).to(distances.dtype)
+    ground = instances == 0
+    weights = pair_weights(instances).to(distances.dtype)
     if not pull_background:
-        background = instances == 0
-        weights = weights * ~(background[:, None] & background[None, :])
-    costs = torch.where(same, log_similarity(distances), log_dissimilarity(distances))
-    return -(weights * costs).sum() / weights.sum().clamp_min(1e-12)
+        weights = weights * ~(ground[:, None] & ground[None, :])
+    costs = -weights * torch.where(same, log_similarity(distances), log_dissimilarity(distances))
+    if shares is None:
+        return costs.sum() / weights.sum().clamp_min(1e-12)
+    open_weights = weights * (same | (distances.detach() < SETTLED_DISTANCE))
+    with_ground = ~same & (ground[:, None] | ground[None, :])
+    loss = costs.sum() * 0
+    for kind, share in zip((same, ~same & ~with_ground, with_ground), shares, strict=True):
+        # A handful of open pairs must not get the weight of all.
+        least = 1e-3 * (weights * kind).sum()
+        loss = loss + share * (costs * kind).sum() / torch.maximum(
+            (open_weights * kind).sum(), least
+        ).clamp_min(1e-12)
+    return loss
 
 
 class MaskScores(NamedTuple):
@@ -174,7 +200,8 @@ def mask_overlaps(
         both = (inside & truth).sum(1)
         overlaps[t, foreground] = both / (inside.sum(1) + area - both).clamp_min(1)
     index = samples.instances - 1 - (samples.instances > IGNORE).long()
-    known = torch.where(foreground, categories[index.clamp_min(0)], -1)
+    known = torch.full_like(index, -1)
+    known[foreground] = categories[index[foreground]]
     return MaskScores(samples.cells, overlaps, known)
 
 
@@ -211,7 +238,8 @@ def metric_instance_losses(
     cuts: tuple[float, ...],
     per_instance: int = PIXELS_PER_INSTANCE,
     background: int = BACKGROUND_PIXELS,
-    same_share: float | None = None,
+    near_cells: int = NEAR_CELLS,
+    shares: tuple[float, float, float] | None = SHARES,
     pull_background: bool = True,
     hard: bool = True,
 ) -> dict[str, Tensor]:
@@ -221,23 +249,28 @@ def metric_instance_losses(
         embeddings, logits: of the network.
         labels: at the same stride.
         categories: of the instances in label order, -1 beyond the last.
-        cuts, same_share, pull_background, hard: see the parts.
-        per_instance, background: see `sample_pixels`.
+        cuts, shares, pull_background, hard: see the parts.
+        per_instance, background, near_cells: see `sample_pixels`.
     """
     pairs, scores = [], []
     for field, scored, truth, known in zip(embeddings, logits, labels, categories, strict=True):
         cells = field.flatten(1).T
-        samples = sample_pixels(truth, per_instance=per_instance, background=background)
+        samples = sample_pixels(
+            truth, per_instance=per_instance, background=background, near_cells=near_cells
+        )
         pairs.append(
             pair_loss(
                 cells[samples.cells],
                 samples.instances,
-                same_share=same_share,
+                shares=shares,
                 pull_background=pull_background,
             )
         )
         few = sample_pixels(
-            truth, per_instance=SEEDS_PER_INSTANCE, background=max(background // 2, 1)
+            truth,
+            per_instance=SEEDS_PER_INSTANCE,
+            background=max(background // 2, 1),
+            near_cells=near_cells,
         )
         overlaps = mask_overlaps(cells, truth.reshape(-1), known, few, cuts=cuts)
         scores.append(mask_score_loss(scored.flatten(1), overlaps, hard=hard))

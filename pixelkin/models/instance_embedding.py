@@ -11,6 +11,7 @@ a point that all pixels of an object agree on.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +43,7 @@ class TopDown(nn.Module):
         pairs = zip(in_channels, channels, strict=True)
         self.lateral = nn.ModuleList(nn.Conv2d(c_in, c_out, 1) for c_in, c_out in pairs)
         self.narrow = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1)
-            for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+            nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels)
         )
         self.merge = nn.ModuleList(
             nn.Sequential(

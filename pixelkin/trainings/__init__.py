@@ -1,1 +1,16 @@
 """Trainings that come with pixelkin: what `pixelkin train NAME DATA` runs."""
+
+from collections.abc import Callable
+
+from pixelkin.engine import Training
+from pixelkin.trainings.user_data import on_user_data
+
+TRAININGS: dict[str, Callable[..., Training]] = {
+    "seeds": on_user_data("seeds"),
+    "discriminative": on_user_data("discriminative"),
+    "boundary": on_user_data("boundary"),
+    "mask-rcnn": on_user_data("mask_rcnn"),
+}
+"""Name → a function with a parameter `data` and typed options, like that of a recipe file."""
+
+__all__ = ["TRAININGS"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,6 +27,7 @@ from pixelkin.losses.discriminative import discriminative_loss
 from pixelkin.losses.metric_instances import (
     BACKGROUND_PIXELS,
     PIXELS_PER_INSTANCE,
+    SHARES,
     metric_instance_losses,
 )
 from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm, trainable
@@ -61,7 +61,7 @@ def instance_training(
     px_per_unit: float = 8.0,
     cuts: tuple[float, ...] = CUTS,
     pixels_per_instance: int = PIXELS_PER_INSTANCE,
-    same_share: float | None = 0.5,
+    shares: tuple[float, float, float] | None = SHARES,
     hard_scores: bool = False,
     learning_rate: float = 2e-3,
     backbone_rate: float = 0.25,
@@ -84,7 +84,7 @@ def instance_training(
         rotate: whether objects may lie in any direction, as nuclei do and pedestrians do not.
         shrink: kept in the checkpoint; see `FieldSegmenter`.
         stride, dimensions, px_per_unit: see `small_instance_network`.
-        cuts, pixels_per_instance, same_share, hard_scores: see `losses.metric_instances`.
+        cuts, pixels_per_instance, shares, hard_scores: see `losses.metric_instances`.
         learning_rate: of decoder and heads; the backbone's is `backbone_rate` of it.
         grouping: options of the grouping, kept in the checkpoint.
         network: further options of Mask R-CNN.
@@ -109,7 +109,7 @@ def instance_training(
     )
     loss, weights = _losses(
         method, steps=steps, cuts=cuts, pixels_per_instance=pixels_per_instance,
-        same_share=same_share, hard_scores=hard_scores, placed=px_per_unit > 0,
+        shares=shares, hard_scores=hard_scores, placed=px_per_unit > 0,
     )  # fmt: skip
     # Enough repeats that an epoch's end does not leave the data processes idle.
     repeats = max(1, steps * batch_size // max(len(samples), 1) + 1)
@@ -133,7 +133,7 @@ def instance_training(
         save=lambda m, folder: save_instance_model(m, folder, described, CARD),
         config={**described, "samples": len(samples), "steps": steps, "batch_size": batch_size,
                 "crop_px": crop_px, "scale": list(scale), "rotate": rotate, "seed": seed,
-                "pixels_per_instance": pixels_per_instance, "same_share": same_share,
+                "pixels_per_instance": pixels_per_instance, "shares": shares,
                 "hard_scores": hard_scores, "learning_rate": learning_rate,
                 "backbone_rate": backbone_rate, **(config or {})},
     )  # fmt: skip
@@ -211,7 +211,7 @@ def _losses(
     steps: int,
     cuts: tuple[float, ...],
     pixels_per_instance: int,
-    same_share: float | None,
+    shares: tuple[float, float, float] | None,
     hard_scores: bool,
     placed: bool,
 ) -> tuple[Callable[[nn.Module, InstanceBatch], dict[str, Tensor]], dict[str, float | Ramp]]:
@@ -221,7 +221,7 @@ def _losses(
             seeds_loss,
             cuts=cuts,
             per_instance=pixels_per_instance,
-            same_share=same_share,
+            shares=shares,
             hard=hard_scores,
             # Cells with a place cannot all lie together, and the background need not.
             pull_background=not placed,
@@ -258,7 +258,7 @@ def seeds_loss(
     cuts: tuple[float, ...] = CUTS,
     per_instance: int = PIXELS_PER_INSTANCE,
     background: int = BACKGROUND_PIXELS,
-    same_share: float | None = None,
+    shares: tuple[float, float, float] | None = SHARES,
     hard: bool = True,
     pull_background: bool = True,
 ) -> dict[str, Tensor]:
@@ -274,7 +274,7 @@ def seeds_loss(
         cuts=cuts,
         per_instance=per_instance,
         background=background,
-        same_share=same_share,
+        shares=shares,
         pull_background=pull_background,
         hard=hard,
     )
