@@ -1,0 +1,68 @@
+"""What `pixelkin check` prints, and its exit status."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_sets import write_yolo
+
+from pixelkin.cli.check import check
+from pixelkin.errors import PixelkinError
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Path:
+    root = write_yolo(tmp_path)
+    boxes = "\n".join(f"0 0.5 0.5 0.{n} 0.2" for n in range(1, 6))
+    crossing = "0 .1 .1 .6 .1 .6 .6 .1 .6 .2 .2 .5 .2 .5 .5 .2 .5"
+    (root / "labels" / "2.txt").write_text(f"{crossing}\n{boxes}\n7 .1 .1 .2 .1 .2 .2\n")
+    return root
+
+
+def test_a_sound_set_is_one_line_and_status_0(tmp_path: Path, capsys) -> None:
+    assert check(str(write_yolo(tmp_path))) == 0
+    printed = capsys.readouterr().out
+    assert printed == "no problem in 2 images, 2 objects (1 image without objects)\n"
+
+
+def test_problems_stand_by_kind_errors_first_aligned_and_at_most_limit(
+    faulty: Path, capsys
+) -> None:
+    assert check(str(faulty), limit=2) == 1
+    assert capsys.readouterr().out == (
+        "5 errors: use the labels for segmentation, not those for detection\n"
+        "  labels/2.txt, line 2  is a box (class and 4 values), not a polygon\n"
+        "  labels/2.txt, line 3  is a box (class and 4 values), not a polygon\n"
+        "  … and 3 more\n"
+        "\n"
+        "1 error: correct the class, or add its name to the list of names\n"
+        "  labels/2.txt, line 7  class 7 has no name; the names go to 1\n"
+        "\n"
+        "1 warning: draw a simple outline; an object with holes needs RLE or an index PNG\n"
+        "  labels/2.txt, line 1  polygon crosses itself: a part of it, covered twice, becomes a "
+        "hole\n"
+        "\n"
+        "6 errors and 1 warning in 2 images, 9 objects\n"
+    )
+
+
+def test_limit_0_shows_all_and_a_negative_one_is_refused(faulty: Path, capsys) -> None:
+    check(str(faulty), limit=0)
+    printed = capsys.readouterr().out
+    assert "more" not in printed
+    assert printed.count("is a box") == 5
+    with pytest.raises(PixelkinError, match="--limit is -1"):
+        check(str(faulty), limit=-1)
+
+
+def test_json_holds_every_problem(faulty: Path, capsys) -> None:
+    assert check(f"yolo:{faulty}", limit=1, json=True) == 1
+    done = json.loads(capsys.readouterr().out)
+    assert (done["format"], done["images"], done["objects"]) == ("yolo", 2, 9)
+    assert len(done["problems"]) == 7
+    assert done["problems"][0] == {
+        "where": "labels/2.txt, line 1",
+        "what": "polygon crosses itself: a part of it, covered twice, becomes a hole",
+        "fix": "draw a simple outline; an object with holes needs RLE or an index PNG",
+        "severity": "warning",
+    }
