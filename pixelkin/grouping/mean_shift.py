@@ -31,6 +31,7 @@ _GPU_BLOCKS = 64
 _STOP = 1e-3
 
 _CAUGHT = 0.25
+"""Bandwidths from a mode that covers at which a seed on its way is caught; a third less time."""
 
 _STEADY = 32
 """Points that a mode needs to cover others. What lies near a mode of a few points often goes
@@ -57,8 +58,9 @@ def mean_shift(
 
     scikit-learn starts from every point. Here points within `bandwidth` of a mode of 32 points or
     more that is already found start nothing: seeds are drawn at random, `seeds_at_once` together,
-    until each point was a seed or is covered so. A covered point could have led to a further mode,
-    so the result is not the same by proof; tests and benchmarks/mean_shift.py say how near it is.
+    until each point was a seed or is covered so; a seed that comes near such a mode ends there. A
+    covered point could have led to a further mode, so the result is not the same by proof; tests
+    and benchmarks/mean_shift.py say how near it is.
 
     Cost: seeds × steps × `sample` × D for the modes, then n × k × D for the labels. The number of
     seeds is about that of the instances plus that of the points between them and in small groups.
