@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from pixelkin.errors import PixelkinError
 
-
 _BLOCK = 16
 """Pixels that share a bound. Measured: 8 and 32 cost 10 to 30 % more on a 480×640 field."""
 
@@ -25,6 +24,9 @@ _FIRST, _MORE = 32, 1024
 
 _LEAST_LAZY = 4096
 """Pixels below which bounds cost more than they save."""
+
+_TINY = 1e-300
+"""Less than any priority but 0."""
 
 _CHUNK = 4096
 """Pixels at a time, which stay in a cache."""
@@ -153,7 +155,7 @@ def _lazy(
     if not count:
         return []
     field = _Bounds(embeddings, scores, alpha, floor)
-    while len(field.chosen) < count:
+    while 0 < len(field.chosen) < count:
         best = field.reach()
         while len(stale := field.stale(best, _FIRST if best == 0 else _MORE)):
             best = max(best, field.refresh(stale))
@@ -179,6 +181,7 @@ class _Bounds:
         floor: float,
     ) -> None:
         self.chosen: list[int] = []
+        self.last = 0.0
         pixels, dimensions = embeddings.shape
         # The last block may be short: it is filled up with pixels that weigh nothing.
         self.whole = pixels // _BLOCK
@@ -191,7 +194,7 @@ class _Bounds:
         # Rounding of |x|² − 2 x·s + |s|² is less than this share of |x|² + |s|².
         self.slack = 1 + 4 * (dimensions + 4) * torch.finfo(torch.float32).eps
         weights = _weights(scores, alpha, floor)
-        norms = torch.cat([part.square().sum(1) for part in embeddings.split(_CHUNK)])
+        norms = torch.cat([part.square().sum(1) for part in torch.split(embeddings, _CHUNK)])
         if not norms.isfinite().all():
             whole = torch.ones_like(scores, dtype=torch.bool)
             odd = (~norms.isfinite()).nonzero()[:, 0]
@@ -211,13 +214,13 @@ class _Bounds:
         """Choose the first seed and bound every pixel by its distance to it."""
         self.add(first)
         seed, norms = self.seeds[0], self.norms.view(-1)
-        parts = self.embeddings.split(_CHUNK)
-        for part, start in zip(parts, range(0, self.filled, _CHUNK), strict=False):
+        for start in range(0, len(self.embeddings), _CHUNK):
+            part = self.embeddings[start : start + _CHUNK]
             place = slice(start, start + len(part))
             self.upper[place] = torch.addmv(norms[place], part, seed, alpha=-2)
         self.upper = (self.upper + self.seed_norms[0]).view(-1, _BLOCK)
         # Overflow says nothing about a distance; what weighs nothing shall not be NaN.
-        self.upper.nan_to_num_(nan=torch.inf, posinf=torch.inf).clamp_min_(0)
+        _unknown_where_overflown(self.upper).clamp_min_(0)
         self.upper.masked_fill_(self.weights == 0, 0)
         self.bounds = (self.weights * self.upper).amax(1).numpy()
         self.seen[:] = 1
@@ -232,12 +235,17 @@ class _Bounds:
 
     def stale(self, best: float, most: int) -> Int64[np.ndarray, " k"]:
         """Blocks, the highest bounds first of all, that may hold more than `best`."""
-        found = np.flatnonzero(
-            (self.bounds >= best) & (self.bounds > 0) & (self.seen < len(self.chosen))
-        )
+        # Priorities fall slowly: what lies far below the last one need not be sorted.
+        found = self._above(best or self.last)
+        if not best and not len(found):
+            found = self._above(0.0)
         if len(found) > most:
             found = np.sort(found[np.argpartition(self.bounds[found], -most)[-most:]])
         return found
+
+    def _above(self, least: float) -> Int64[np.ndarray, " k"]:
+        found = np.flatnonzero(self.bounds >= max(least, _TINY))
+        return found[self.seen[found] < len(self.chosen)]
 
     def refresh(self, blocks: Int64[np.ndarray, " k"]) -> float:
         """Bound `blocks` by all seeds, and return a priority that one of their pixels reaches."""
@@ -246,7 +254,8 @@ class _Bounds:
         oldest = int(self.seen[blocks].min())
         apart = torch.addmm(self.seed_norms[oldest:], self.seeds[oldest:], rows.T, alpha=-2).amin(0)
         apart = apart.view(-1, _BLOCK).add_(self.norms.index_select(0, index))
-        upper = torch.fmin(self.upper.index_select(0, index), apart).clamp_min_(0)
+        upper = self.upper.index_select(0, index)
+        upper = torch.minimum(upper, _unknown_where_overflown(apart)).clamp_min_(0)
         self.upper.index_copy_(0, index, upper)
         bounds, place = self.weights.index_select(0, index).mul_(upper).max(1)
         self.bounds[blocks] = bounds.numpy()
@@ -256,24 +265,29 @@ class _Bounds:
 
     def reach(self) -> float:
         """A priority that some pixel of an up-to-date block reaches, 0 where there is none."""
-        fresh = self.bounds * (self.seen == len(self.chosen))
-        if not len(fresh) or not fresh.max() > 0:
+        # Of all blocks none but the highest is worth asking: a stale one says nothing.
+        block = int(self.bounds.argmax()) if len(self.bounds) else 0
+        if (
+            not len(self.bounds)
+            or self.seen[block] < len(self.chosen)
+            or not self.bounds[block] > 0
+        ):
             return 0.0
-        block = int(fresh.argmax())
         place = int((self.weights[block] * self.upper[block]).argmax())
         return self._priority(torch.tensor([block * _BLOCK + place])).item()
 
     def first_best(self, best: float) -> int | None:
         """The first pixel of highest priority, of those whose bound is at least `best`."""
-        blocks = torch.from_numpy(np.flatnonzero((self.bounds >= best) & (self.bounds > 0)))
+        blocks = torch.from_numpy(np.flatnonzero(self.bounds >= max(best, _TINY)))
         bounds = self.weights.index_select(0, blocks) * self.upper.index_select(0, blocks)
         block, place = ((bounds >= best) & (bounds > 0)).nonzero(as_tuple=True)
         pixels = blocks[block] * _BLOCK + place
         if not len(pixels):
             return None
         chunk = max(1, (1 << 20) // self.seeds.numel())
-        values = torch.cat([self._priority(part) for part in pixels.split(chunk)])
+        values = torch.cat([self._priority(part) for part in torch.split(pixels, chunk)])
         top = int(values.argmax())
+        self.last = 0.95 * float(values[top])
         return int(pixels[top]) if values[top] > 0 else None
 
     def _priority(self, pixels: Int64[Tensor, " k"]) -> Float[Tensor, " k"]:
@@ -286,6 +300,10 @@ class _Bounds:
         else:
             rows = torch.cat([self.blocks.index_select(0, blocks[:-1]), self.tail])
         return rows.view(-1, self.embeddings.shape[1])
+
+
+def _unknown_where_overflown(bounds: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    return bounds.nan_to_num_(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)
 
 
 def _apart(a: Float[Tensor, "*s d"], b: Float[Tensor, "*s d"]) -> Float[Tensor, "*s"]:

@@ -1,6 +1,7 @@
 """Seeds against the greedy rule written as plain loops."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelkin.errors import PixelkinError
+from pixelkin.grouping import seeds
 from pixelkin.grouping.seeds import choose_seeds, seediness
 
 
@@ -66,19 +68,48 @@ score_values = st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0, -1.0, math.nan, math
     st.integers(0, 45),
     st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.0]),
     st.sampled_from([0.0, 0.2]),
+    # 0: with bounds, however few the pixels; blocks of 16 leave a short last one.
+    st.sampled_from([0, seeds._LEAST_LAZY]),
 )
-def test_choice_equals_plain_loops_with_ties(rows, count, alpha, floor):
+def test_choice_equals_plain_loops_with_ties(rows, count, alpha, floor, least_lazy):
     embeddings = np.array([row[:2] for row in rows], np.float32).reshape(-1, 2)
     scores = np.array([row[2] for row in rows], np.float32)
-    found = choose_seeds(
-        torch.from_numpy(embeddings),
-        torch.from_numpy(scores),
-        count=count,
-        alpha=alpha,
-        floor=floor,
-    )
+    with mock.patch.object(seeds, "_LEAST_LAZY", least_lazy):
+        found = choose_seeds(
+            torch.from_numpy(embeddings),
+            torch.from_numpy(scores),
+            count=count,
+            alpha=alpha,
+            floor=floor,
+        )
     assert found.indices.tolist() == plain_seeds(embeddings, scores, count, alpha, floor)
     assert found.scores.tolist() == scores[found.indices.numpy()].tolist()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(4096, 9000),
+    st.integers(1, 70),
+    st.sampled_from([0.05, 0.3, 1.0]),
+    st.sampled_from([0.0, 30.0, 1e5, 1e18]),
+    st.integers(0, 1000),
+)
+def test_bounds_choose_the_same_pixels_as_every_distance(n, d, alpha, offset, number):
+    """Clusters, coinciding pixels, values that round badly or overflow, and no numbers at all."""
+    generator = torch.Generator().manual_seed(number)
+    centres = 3 * torch.randn(20, d, generator=generator)
+    label = torch.randint(0, 20, (n // 64 + 1,), generator=generator).repeat_interleave(64)[:n]
+    rows = centres[label] + 0.2 * torch.randn(n, d, generator=generator) * (label % 2)[:, None]
+    rows = rows * (offset if offset > 1e6 else 1) + (offset if offset < 1e6 else 0)
+    scores = (torch.rand(n, generator=generator) * 8).round() / 8
+    rows[number % n] = math.nan
+    rows[(3 * number) % n, 0] = math.inf
+    scores[(7 * number) % n] = math.nan
+    expected = seeds._plain(rows, scores, 40, alpha, 0.1)
+    assert len(expected) > 5
+    with mock.patch.object(seeds, "_FIRST", 2), mock.patch.object(seeds, "_MORE", 5):
+        assert seeds._lazy(rows, scores, 40, alpha, 0.1) == expected
+    assert choose_seeds(rows, scores, count=40, alpha=alpha, floor=0.1).indices.tolist() == expected
 
 
 def test_pixels_without_numbers_are_passed_over():

@@ -15,9 +15,11 @@ from pixelkin.grouping.similarity import (
     log_dissimilarity,
     log_similarity,
     similar,
+    similar_rles,
     similarity,
     squared_distances,
 )
+from pixelkin.masks import encode_rle
 
 
 def plain_distances(a, b):
@@ -115,11 +117,35 @@ def test_a_pixel_without_numbers_belongs_nowhere():
     assert found.tolist() == [[True], [False], [False]]
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 20), st.integers(0, 10**6))
+def test_run_lengths_are_those_of_the_masks(height, width, t, number):
+    generator = torch.Generator().manual_seed(number)
+    field = torch.randn(3, height, width, generator=generator)
+    seeds = torch.randn(t, 3, generator=generator)
+    # Some masks empty, some full.
+    limits = torch.rand(t, generator=generator) * 12 - 1
+    limits[::5] = 1e3
+    rows = field.permute(2, 1, 0).reshape(-1, 3)
+    (masks,) = similar(rows, seeds, limits, chunk=len(rows))
+    expected = [encode_rle(mask.reshape(width, height).T.numpy()) for mask in masks.T]
+    assert similar_rles(rows, seeds, limits, size_hw=(height, width)) == expected
+
+
+def test_run_lengths_join_over_chunks():
+    rows = torch.zeros(700 * 500, 1)
+    rows[123_456:234_567] = 1
+    found = similar_rles(rows, torch.ones(1, 1), torch.tensor([0.5]), size_hw=(700, 500))
+    assert found == [encode_rle(rows.reshape(500, 700).T.numpy())]
+
+
 def test_shapes_that_do_not_match_are_refused():
     rows = torch.zeros(4, 3)
     with pytest.raises(PixelkinError, match="expected"):
         squared_distances(rows, torch.zeros(4, 2))
     with pytest.raises(PixelkinError, match="one per seed"):
         similar(rows, rows, torch.zeros(3))
+    with pytest.raises(PixelkinError, match="column by column"):
+        similar_rles(rows, rows, torch.zeros(4), size_hw=(2, 3))
     with pytest.raises(PixelkinError, match="chunk"):
         similar(rows, rows, torch.zeros(4), chunk=0)
