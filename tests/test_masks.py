@@ -277,3 +277,19 @@ def test_rle_keeps_video_speed(shared_data: Path) -> None:
             times.append(time.thread_time() - start)
     encoding, decoding, peer = (min(times[i :: len(calls)]) for i in range(len(calls)))
     assert max(encoding, decoding) < 4 * peer
+
+
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    window=st.tuples(*[st.integers(0, 9)] * 4),
+    seed=st.integers(0, 9999),
+    share=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_a_window_encodes_as_the_image_that_holds_it(size, window, seed, share):
+    height, width = size
+    top, left = window[0] % height, window[1] % width
+    h, w = window[2] % (height - top + 1), window[3] % (width - left + 1)
+    inside = np.random.default_rng(seed).random((h, w)) < share
+    whole = np.zeros(size, bool)
+    whole[top : top + h, left : left + w] = inside
+    assert encode_window(inside, corner_xy=(left, top), size_hw=size) == encode_rle(whole)

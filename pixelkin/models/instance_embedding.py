@@ -62,6 +62,38 @@ class TopDown(nn.Module):
         return x
 
 
+class FullResolution(nn.Module):
+    """From stride 2 to every pixel, with a look at the image itself.
+
+    An object of ten pixels loses a seventh of its overlap to cells of two: what the backbone has
+    thrown away first, the pixels, is given back last.
+
+    Args:
+        encoder: images → features at stride 2.
+        in_channels: of these.
+        channels: of the result.
+    """
+
+    def __init__(self, encoder: nn.Module, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.spread = nn.Sequential(
+            nn.Conv2d(in_channels, 4 * channels, 1), nn.PixelShuffle(2), nn.ReLU(inplace=True)
+        )
+        self.look = nn.Conv2d(3, channels, 3, padding=1)
+        self.merge = nn.Sequential(
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, channels, H, W)."""
+        merged: Tensor = self.merge(self.spread(self.encoder(images)) + self.look(images))
+        return merged
+
+
 class MultiScale(nn.Module):
     """One encoder at several scales of the input, its maps brought to one size and concatenated.
 
@@ -235,19 +267,21 @@ def small_instance_network(
         logits: of the class head: cuts · (classes + 1) for Fathi et al., classes + 1 for a
             semantic head.
         dimensions: of the embedding; 0 builds no embedding head.
-        stride: of the output, 2 or 4. Nuclei of 10 px need 2.
+        stride: of the output, 1, 2 or 4. Objects of 10 px need 1.
         px_per_unit: see `InstanceNet`.
         scales: of the input; more than one costs as much more time.
     """
+    if stride not in (1, 2, 4):
+        raise PixelkinError(f"stride is {stride}, expected 1, 2 or 4; choose one")
     strides = tuple(s for s in (2, 4, 8, 16) if s >= stride)
-    if stride not in (2, 4):
-        raise PixelkinError(f"stride is {stride}, expected 2 or 4; choose one")
     backbone = TimmBackbone("tf_efficientnet_lite0", strides=strides)
     channels = (24, 32, 48, 64)[-len(strides) :]
     encoder: nn.Module = Encoder(backbone, TopDown(backbone.channels, channels))
+    wide = channels[0]
+    if stride == 1:
+        encoder, wide = FullResolution(encoder, wide, 16), 16
     if tuple(scales) != (1.0,):
-        encoder = MultiScale(encoder, scales)
-    wide = channels[0] * len(scales)
+        encoder, wide = MultiScale(encoder, scales), wide * len(scales)
     return InstanceNet(
         encoder,
         EmbeddingHead(wide, hidden=32, dimensions=dimensions) if dimensions else None,
