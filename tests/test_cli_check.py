@@ -39,8 +39,7 @@ def test_problems_stand_by_kind_errors_first_aligned_and_at_most_limit(
         "  labels/2.txt, line 7  class 7 has no name; the names go to 1\n"
         "\n"
         "1 warning: draw a simple outline; an object with holes needs RLE or an index PNG\n"
-        "  labels/2.txt, line 1  polygon crosses itself: a part of it, covered twice, becomes a "
-        "hole\n"
+        "  labels/2.txt, line 1  polygon crosses itself: 41% of it, covered twice, becomes a hole\n"
         "\n"
         "6 errors and 1 warning in 2 images, 9 objects\n"
     )
@@ -62,7 +61,7 @@ def test_json_holds_every_problem(faulty: Path, capsys) -> None:
     assert len(done["problems"]) == 7
     assert done["problems"][0] == {
         "where": "labels/2.txt, line 1",
-        "what": "polygon crosses itself: a part of it, covered twice, becomes a hole",
+        "what": "polygon crosses itself: 41% of it, covered twice, becomes a hole",
         "fix": "draw a simple outline; an object with holes needs RLE or an index PNG",
         "severity": "warning",
     }

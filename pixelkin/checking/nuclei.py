@@ -85,4 +85,6 @@ def _check_overlap(
         if pixels == area == int((owner == other).sum()):
             report.warning(where, f"is the same mask as {name}", fix=_SAME)
         else:
-            report.warning(where, f"overlaps {name} in {pixels} pixels", fix=_OVERLAP)
+            report.warning(
+                where, f"overlaps {name} in {pixels} pixel{'s' * (pixels > 1)}", fix=_OVERLAP
+            )

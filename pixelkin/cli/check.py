@@ -87,9 +87,12 @@ def problem_text(report: Report, *, limit: int) -> str:
 
 def _block(severity: str, fix: str, problems: list[Problem], *, limit: int) -> str:
     shown = problems[: limit or None]
-    width = min(_WIDEST_PLACE, max(len(problem.where) for problem in shown))
+    width = max(len(problem.where) for problem in shown)
+    # Below a long place, so that what is wrong can be seen without scrolling.
+    gap = "  " if width <= _WIDEST_PLACE else "\n    "
+    pad = width if width <= _WIDEST_PLACE else 0
     lines = [f"{_count(len(problems), severity)}: {fix}"]
-    lines += [f"  {problem.where:{width}}  {problem.what}" for problem in shown]
+    lines += [f"  {problem.where:{pad}}{gap}{problem.what}" for problem in shown]
     if len(shown) < len(problems):
         lines.append(f"  … and {len(problems) - len(shown)} more")
     return "\n".join(lines)

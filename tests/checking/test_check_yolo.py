@@ -94,5 +94,5 @@ def test_the_real_set_has_only_what_is_known_of_it(shared_data: Path) -> None:
     assert (name, report.images, report.objects) == ("yolo", 100, 746)
     kinds = [p.what for p in report.problems]
     assert sum(what == "has no label file" for what in kinds) == 28
-    assert sum("crosses itself" in what for what in kinds) == 12
+    assert sum("crosses itself" in what for what in kinds) == 15
     assert {p.severity for p in report.problems} == {"warning"}
