@@ -132,14 +132,19 @@ def _similar(
 ) -> Iterator[Bool[Tensor, "m t"]]:
     if not len(embeddings):
         return
-    # Products of centred rows cancel less.
+    # Products of centred rows cancel less; near the origin that is not worth a pass over them.
     centre = seeds.mean(0) if len(seeds) else seeds.new_zeros(seeds.shape[1])
+    spread = (seeds - centre).square().sum(1).sum() / max(len(seeds), 1)
+    if centre.square().sum() < 4 * spread:
+        centre.zero_()
+    far = bool(centre.any())
     seeds = seeds - centre
     columns = seeds.T.contiguous()
     # d ≤ r  ⇔  |x|² + |s|² − r ≤ 2 x·s: the seeds' part is made once.
     limit = seeds.square().sum(1) - distances
     for start in range(0, len(embeddings), chunk):
-        rows = embeddings[start : start + chunk].float() - centre
+        rows = embeddings[start : start + chunk].float()
+        rows = rows - centre if far else rows
         norms = rows.square().sum(1, keepdim=True)
         yield torch.addmm(limit, rows, columns, alpha=-2).le(-norms)
 
