@@ -320,7 +320,8 @@ def _weights(scores: Float[Tensor, " n"], alpha: float, floor: float) -> Float[T
     able = scores.isfinite() & (scores > floor)
     weights = torch.zeros_like(scores, dtype=torch.float64)
     if able.any():
-        logs = scores[able].double().log()
+        shares = scores[able].double()
+        shares /= shares.max()
         # Not 0 even at the least α, and their products with the least distance neither.
-        weights[able] = ((logs - logs.max()) / (alpha or 1)).exp().clamp_min(1e-250)
+        weights[able] = shares.pow(1 / (alpha or 1)).clamp_min(1e-250)
     return weights
