@@ -22,6 +22,7 @@ from pixelkin.checking.regions import (
     check_mask_parts,
     check_parts,
     check_polygon,
+    is_number,
     read_points,
     read_rle,
     region_of_mask,
@@ -46,7 +47,7 @@ _BOX_OTHER = "make the box from the mask, after making sure that the mask is the
 _NO_PIXEL = "draw it again, or remove the annotation"
 _TINY = "remove the annotation, if it is a slip of the hand"
 _AREA = "make the area from the mask, after making sure that the mask is the right one"
-_SAME = "remove one of them"
+_SAME = "remove one of the two annotations"
 
 
 @dataclass
@@ -54,7 +55,7 @@ class _Seen:
     """What only several annotations together tell."""
 
     unknown_categories: dict[Any, list[str]] = field(default_factory=dict)
-    regions: dict[tuple[Any, Any, bytes], str] = field(default_factory=dict)
+    regions: dict[tuple[Any, ...], str] = field(default_factory=dict)
     annotated: set[Any] = field(default_factory=set)
 
 
@@ -85,7 +86,7 @@ def check_coco_json(path: Path, images_dir: Path | None, report: Report, each: P
     report.empty_images += len(images.keys() - seen.annotated)
     for key, places in seen.unknown_categories.items():
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-        what = f"{places[0]}{more} use it, but 'categories' does not name it"
+        what = f"used by {places[0]}{more}, but 'categories' does not name it"
         report.error(f"category {key}", what, fix=_UNKNOWN_CATEGORY)
 
 
@@ -122,7 +123,7 @@ def _check_annotation(
     if box_is_sound:
         _compare_box(row["bbox"], region, where, report)
     _compare_area(row.get("area"), region, where, report)
-    first = seen.regions.setdefault((image_id, str(category), region.rle), where)
+    first = seen.regions.setdefault((image_id, str(category), bool(crowd), region.rle), where)
     if first != where:
         report.warning(where, f"has the very mask and category of {first}", fix=_SAME)
 
@@ -165,9 +166,7 @@ def _check_box(box: Any, size_hw: tuple[int, int] | None, where: str, report: Re
     """Whether a box is there and sound; a box may be left out, loaders do not read it."""
     if box is None:
         return False
-    numbers = isinstance(box, list) and all(
-        isinstance(v, int | float) and math.isfinite(v) for v in box
-    )
+    numbers = isinstance(box, list) and all(is_number(v) for v in box)
     if not numbers or len(box) != 4 or box[2] <= 0 or box[3] <= 0:
         report.error(where, f"the box is {box!r}"[:80], fix=_BOX_FORM)
         return False
@@ -198,11 +197,11 @@ def _compare_box(box: list[float], region: Region, where: str, report: Report) -
 def _compare_area(area: Any, region: Region, where: str, report: Report) -> None:
     if area is None:
         return
-    sound = isinstance(area, int | float) and math.isfinite(area)
+    sound = is_number(area)
     if sound and abs(area - region.area_px) <= _AREA_PX and area > 0:
         return
     if not sound or area <= 0 or not (1 / _AREA_RATIO <= area / region.area_px <= _AREA_RATIO):
-        shown = f"{area:g}" if sound else repr(area)
+        shown = f"{area:g}" if sound else repr(area)[:20]
         what = f"the area is {shown}, the mask has {region.area_px} pixels"
         report.error(where, what, fix=_AREA)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pixelkin.checking.coco_tables import (
 )
 from pixelkin.checking.files import inspect_image
 from pixelkin.checking.index_png import check_mask_size
-from pixelkin.checking.regions import TINY_PX
+from pixelkin.checking.regions import TINY_PX, is_number
 from pixelkin.checking.report import Progress, Report
 
 _BOX_PX = 3
@@ -168,11 +167,7 @@ def _compare_box(
     mask = ids == segment["id"]
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     own = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
-    numbers = (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
-    )
+    numbers = isinstance(box, list) and len(box) == 4 and all(is_number(v) for v in box)
     if not numbers or any(abs(a - b) > _BOX_PX for a, b in zip(own, box, strict=True)):
-        what = f"the box {box!r} is not that of the mask, {[int(v) for v in own]}"
+        what = f"the box {str(box)[:60]} is not that of the mask, {[int(v) for v in own]}"
         report.error(where, what, fix=_AREA)

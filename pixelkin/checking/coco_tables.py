@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelkin.checking.files import ImageFacts, check_images, check_size
+from pixelkin.checking.files import ImageFacts, check_images, check_size, is_side
 from pixelkin.checking.report import Progress, Report
 from pixelkin.data.coco_json import image_name, locate_images
 from pixelkin.data.instance_png import IMAGE_SUFFIXES
@@ -137,9 +137,9 @@ def _listed_size(row: dict[str, Any], where: str, report: Report) -> tuple[int, 
     height, width = row.get("height"), row.get("width")
     if height is None or width is None:
         return None
-    if type(height) is int and type(width) is int and height > 0 and width > 0:
+    if is_side(height) and is_side(width):
         return height, width
-    what = f"the listed height is {height!r}, the width {width!r}"
+    what = f"the listed height is {str(height)[:20]}, the width {str(width)[:20]}"
     report.error(where, what, fix=_LISTED_SIZE)
     return None
 

@@ -21,6 +21,8 @@ from pixelkin.masks import MAX_PIXELS
 _EXIF_ORIENTATION = 274
 _UPRIGHT, _FIRST_LYING = 1, 5
 
+_LONGEST_PX = 10**6
+
 _REPLACE = "replace the file by a whole copy, or remove it and its annotation"
 _DEEP = "convert it to 8 bits per channel, choosing the range of values that matters"
 _HUGE = f"cut it into tiles or scale it down, below {MAX_PIXELS // 10**6} megapixels"
@@ -156,6 +158,11 @@ def check_size(
     else:
         what = f"annotated as {_wh(annotated_hw)}, the image is {_wh(facts.upright_hw)}"
         report.error(where, what, fix=_SIZE)
+
+
+def is_side(value: object) -> bool:
+    """Whether a listed height or width can be one."""
+    return type(value) is int and 0 < value <= _LONGEST_PX
 
 
 def _wh(size_hw: tuple[int, int]) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from pixelkin.checking.coco_tables import read_json
-from pixelkin.checking.files import ImageFacts, check_images, check_size
+from pixelkin.checking.files import ImageFacts, check_images, check_size, is_side
 from pixelkin.checking.regions import TINY_PX, check_polygon, read_points, region_of_polygons
 from pixelkin.checking.report import Progress, Report
 from pixelkin.data.instance_png import IMAGE_SUFFIXES
+from pixelkin.masks import MAX_PIXELS
 
 _KINDS = ("polygon", "rectangle", "circle")
 
@@ -17,6 +19,7 @@ _SHAPES = "save the file again with LabelMe: 'shapes' is a list of objects"
 _NO_IMAGE = "put the image beside the JSON, or correct imagePath"
 _NO_JSON = "save the image in LabelMe, without shapes where nothing is on it; or remove it"
 _NONE = "annotate the images, or choose the folder that holds the JSON files"
+_SIDES = "write imageHeight and imageWidth in pixels"
 _LABEL = "give the shape a label"
 _KIND = "draw a polygon: the loader fills polygons, rectangles and circles only"
 _POINTS = "draw it again, each point as [x, y]"
@@ -74,7 +77,10 @@ def _check_file(path: Path, content: Any, facts: ImageFacts | None, report: Repo
     report.objects += len(shapes)
     report.empty_images += not shapes
     height, width = content.get("imageHeight"), content.get("imageWidth")
-    told = type(height) is int and type(width) is int
+    told = is_side(height) and is_side(width)
+    if not told and (height is not None or width is not None):
+        what = f"imageHeight is {str(height)[:20]}, imageWidth {str(width)[:20]}"
+        report.error(report.place(path), what, fix=_SIDES)
     check_size(facts, (height, width) if told else None, report.place(path), report)
     size_hw = (height, width) if told else facts.upright_hw if facts else None
     for number, shape in enumerate(shapes):
@@ -107,7 +113,7 @@ def _check_shape(
     if outline is None:
         return
     check_polygon(outline, size_hw, where, report)
-    if size_hw is not None:
+    if size_hw is not None and math.prod(size_hw) <= MAX_PIXELS:
         area = region_of_polygons([outline], size_hw).area_px
         if area < TINY_PX:
             report.warning(where, f"covers fewer than {TINY_PX} pixels", fix=_EMPTY)

@@ -17,7 +17,7 @@ _NO_MASKS = "add a folder masks with one PNG per nucleus, or remove the image"
 _NONE = "annotate the images, or choose the folder that holds <id>/masks"
 _EMPTY = "draw the nucleus, or remove the mask"
 _OVERLAP = "give the shared pixels to one nucleus; where masks overlap the smaller lies on top"
-_SAME = "remove one of them"
+_SAME = "remove one of the two masks"
 _TINY = "erase the stray pixels, or draw the nucleus"
 
 

@@ -27,6 +27,8 @@ _LOOP = 0.02  # of the area: less is cut off where rounding makes an outline cro
 _MOST_POINTS, _ROWS = 8192, 512  # longer outlines are not searched; lines at a time
 _LINES = 200
 
+_FARTHEST = 1e9
+
 _POINTS = "draw it again with at least 3 points, or delete the annotation"
 _PAIRS = "write x1, y1, x2, y2, …: an even number of values; draw it again"
 _NUMBERS = "write finite numbers only; draw it again, or delete the annotation"
@@ -64,6 +66,13 @@ class _Part:
         return math.hypot(right - left, bottom - top)
 
 
+def is_number(value: object) -> bool:
+    """Whether a value can be a coordinate, side or area: finite, and not beyond all images."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # NaN is in no range; integers beyond any float are compared as they are.
+    return number and -_FARTHEST <= value <= _FARTHEST  # type: ignore[operator]
+
+
 def read_points(
     values: object, where: str, report: Report, *, name: str = "polygon"
 ) -> Float64[np.ndarray, "n 2"] | None:
@@ -71,9 +80,9 @@ def read_points(
     if not isinstance(values, Sequence) or isinstance(values, str):
         report.error(where, f"{name} is {_shown(values)}, not a list of numbers", fix=_NUMBERS)
         return None
-    if not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
-        wrong = next(v for v in values if not (isinstance(v, int | float) and math.isfinite(v)))
-        report.error(where, f"{name} holds {_shown(wrong)}, not a finite number", fix=_NUMBERS)
+    wrong = next((v for v in values if not is_number(v)), None)
+    if wrong is not None or None in values:
+        report.error(where, f"{name} holds {_shown(wrong)}, which is no coordinate", fix=_NUMBERS)
         return None
     if len(values) % 2:
         report.error(where, f"{name} has {len(values)} coordinates, an odd number", fix=_PAIRS)

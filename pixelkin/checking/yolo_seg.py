@@ -32,7 +32,7 @@ _NAME = "give the class a name"
 _NAME_FILE = "write names: [cat, dog], or names: with lines 0: cat, or one name per line of text"
 _RANGE = "divide x by the image's width and y by its height"
 _EMPTY = "draw it again, or remove the line"
-_SAME = "remove one of the lines"
+_SAME = "remove one of the two lines"
 
 
 def check_yolo_seg(pairs: list[tuple[Path, Path]], report: Report, each: Progress) -> None:

@@ -20,6 +20,7 @@ from small_sets import (
 
 from pixelkin.checking.check import check_data
 from pixelkin.data.coco_json import CocoJson
+from pixelkin.errors import PixelkinError
 
 
 def first(content: dict[str, Any], **changes: Any) -> None:
@@ -73,7 +74,7 @@ PLANTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str, str]] = {
         A1, "the box [40, 30, 20, 20] is not that of the mask, [10, 10, 20, 20]", "error"),
     "category without entry": (
         lambda c: second(c, category_id=99),
-        "category 99", "annotation 12 (2.png) use it, but 'categories' does not", "error"),
+        "category 99", "used by annotation 12 (2.png), but 'categories' does not", "error"),
     "category without name": (
         lambda c: c["categories"][1].pop("name"), "category 7", "has no name", "error"),
     "annotation id twice": (
@@ -113,7 +114,7 @@ PLANTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str, str]] = {
         "annotation 14 (1.png)", "the very mask and category of annotation 11 (1.png)", "warning"),
     "no annotation at all": (
         lambda c: c.update(annotations=[]), "instances.json", "holds no annotation", "error"),
-    "no list of images": (
+    "image without file name": (
         lambda c: c["images"][2].pop("file_name"), "image 3", "its file_name is None", "error"),
 }  # fmt: skip
 
@@ -132,7 +133,7 @@ def test_each_planted_fault_is_found_once_with_its_place(fault: str, tmp_path: P
     content = coco_content()
     plant(content)
     path = write_coco(tmp_path, content)
-    if fault == "no list of images":
+    if fault == "image without file name":
         (tmp_path / "images" / "3.png").unlink()
     found = only_problem(path, format="coco")
     assert found.where == where
@@ -205,8 +206,20 @@ def test_exif_that_lays_the_image_on_its_side_is_told_from_a_wrong_size(tmp_path
     assert found.what == "annotated as 80×60, but its EXIF (orientation 6) turns the image to 60×80"
 
 
-def test_where_nothing_is_wrong_the_loader_reads_and_where_an_error_is_it_may_refuse(
-    tmp_path: Path,
-) -> None:
-    path = write_coco(tmp_path, coco_content())
-    assert [len(CocoJson(path)[i].instances) for i in range(3)] == [1, 2, 0]
+def read_all(path: Path) -> int:
+    source = CocoJson(path)
+    return len([source[i] for i in range(len(source))])
+
+
+def test_the_loader_refuses_what_is_an_error_and_reads_what_is_a_warning(tmp_path: Path) -> None:
+    """But for boxes, areas, and masks and tables that are empty: it makes do without them."""
+    unread = ("box", "area", "mask without", "no annotation at all")
+    for fault, (plant, _, _, severity) in PLANTED.items():
+        content = coco_content()
+        plant(content)
+        path = write_coco(tmp_path, content)
+        if severity == "warning" or fault.startswith(unread):
+            assert read_all(path) == 3, fault
+        else:
+            with pytest.raises(PixelkinError):
+                read_all(path)
