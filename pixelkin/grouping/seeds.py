@@ -320,8 +320,10 @@ def _weights(scores: Float[Tensor, " n"], alpha: float, floor: float) -> Float[T
     able = scores.isfinite() & (scores > floor)
     weights = torch.zeros_like(scores, dtype=torch.float64)
     if able.any():
-        shares = scores[able].double()
-        shares /= shares.max()
+        logs = scores[able].double().log()
         # Not 0 even at the least α, and their products with the least distance neither.
-        weights[able] = shares.pow(1 / (alpha or 1)).clamp_min(1e-250)
+        found = ((logs - logs.max()) / (alpha or 1)).exp().clamp_min(1e-250)
+        # Rounded to 41 bits (Veltkamp): exp and log err in the last ones, which would untie ties.
+        scaled = found * 4097
+        weights[able] = scaled - (scaled - found)
     return weights
