@@ -100,7 +100,9 @@ def _encode_inside(
     mask: Bool[np.ndarray, "h w"], x: int, y: int, size_hw: tuple[int, int]
 ) -> bytes | None:
     """Counts of the part of a window at (x, y) that lies inside the image."""
-    inside = mask[max(-y, 0) : size_hw[0] - y, max(-x, 0) : size_hw[1] - x]
+    # What lies wholly in the padding would else be sliced from the other end.
+    bottom, right = max(size_hw[0] - y, 0), max(size_hw[1] - x, 0)
+    inside = mask[max(-y, 0) : bottom, max(-x, 0) : right]
     if not inside.any():
         return None
     return encode_window(inside, corner_xy=(max(x, 0), max(y, 0)), size_hw=size_hw)

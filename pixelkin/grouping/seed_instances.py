@@ -35,6 +35,8 @@ class SeedGrouping:
         keep: share of a mask that no better one may have taken (`instances_from_cells`). The paper
             does not say how it suppresses duplicates.
         min_cells: smaller masks are dropped.
+        min_member: a cell whose own seediness is lower belongs to no mask. 0 is the paper: there
+            the embedding alone decides.
     """
 
     cuts: tuple[float, ...]
@@ -43,6 +45,7 @@ class SeedGrouping:
     min_score: float = 0.05
     keep: float = 0.5
     min_cells: int = 4
+    min_member: float = 0.0
 
     def __call__(self, fields: InstanceFields, size_hw: tuple[int, int]) -> Instances:
         """Instances of one image, best first.
@@ -64,12 +67,15 @@ class SeedGrouping:
             cells, scores, count=self.seeds, alpha=self.alpha, floor=self.min_score
         )
         radii = torch.tensor([distance_at(cut) for cut in self.cuts], device=cells.device)
+        # Only cells that may belong somewhere are compared with the seeds.
+        able = (scores >= self.min_member).nonzero()[:, 0]
+        members, index = cells[able], able.cpu().numpy()
         candidates = []
         for start in range(0, len(chosen.indices), SEEDS_AT_ONCE):
             indices = chosen.indices[start : start + SEEDS_AT_ONCE]
-            masks = member_cells(cells, cells[indices], radii[cut[indices]])
+            masks = member_cells(members, cells[indices], radii[cut[indices]])
             candidates += [
-                CellMask(mask, int(c), float(s))
+                CellMask(index[mask], int(c), float(s))
                 for mask, c, s in zip(masks, category[indices], scores[indices], strict=True)
             ]
         return instances_from_cells(

@@ -4,10 +4,12 @@ A. Fathi, Z. Wojna, V. Rathod, P. Wang, H. O. Song, S. Guadarrama, K. P. Murphy:
 Segmentation via Deep Metric Learning", arXiv 1703.10277, 2017: `paper_instance_network`.
 `small_instance_network` is ours, for two CPU cores.
 
-A convolution sees no place: two equal nuclei far apart get equal embeddings. Ours therefore adds
+Two things are ours. A convolution sees no place: two equal nuclei far apart get equal embeddings. Ours therefore adds
 the place of a cell to the first two dimensions (D. Novotny, S. Albanie, D. Larlus, A. Vedaldi:
 "Semi-convolutional Operators for Instance Segmentation", ECCV 2018): the network learns the way to
-a point that all pixels of an object agree on.
+a point that all pixels of an object agree on. And one dimension is how much a pixel looks like
+background, between 0 and a bound, learned as such beside the pairs: whether a pixel belongs to any
+object is a simpler question than to which, and outlines are sharp as soon as it is answered.
 """
 
 from collections.abc import Sequence
@@ -165,6 +167,8 @@ class InstanceNet(nn.Module):
         mean, std: per RGB channel, for inputs in [0, 1]; buffers, so a checkpoint carries them.
         px_per_unit: pixels per unit of the first two dimensions, to which a cell's place is added;
             0 adds no place (the paper).
+        ground_units: bound of the third dimension, which runs from 0 (object) to it (background)
+            through a sigmoid; 0 leaves it free (the paper).
     """
 
     mean: Tensor
@@ -181,6 +185,7 @@ class InstanceNet(nn.Module):
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         px_per_unit: float = 0.0,
+        ground_units: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -189,6 +194,7 @@ class InstanceNet(nn.Module):
         self.stride = stride
         self.multiple = multiple
         self.px_per_unit = px_per_unit
+        self.ground_units = ground_units
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -221,6 +227,9 @@ class InstanceNet(nn.Module):
             places = cell_places(embeddings.shape[-2:], self.stride, corner_xy)
             places = places.to(embeddings.device) / self.px_per_unit
             embeddings = torch.cat([embeddings[:, :2] + places, embeddings[:, 2:]], dim=1)
+        if self.ground_units:
+            ground = self.ground_units * torch.sigmoid(embeddings[:, 2:3])
+            embeddings = torch.cat([embeddings[:, :2], ground, embeddings[:, 3:]], dim=1)
         return InstanceFields(embeddings, logits, self.stride)
 
 
@@ -259,6 +268,7 @@ def small_instance_network(
     dimensions: int = 16,
     stride: int = 2,
     px_per_unit: float = 8.0,
+    ground_units: float = 0.0,
     scales: Sequence[float] = (1.0,),
 ) -> InstanceNet:
     """EfficientNet-Lite0 up to stride 16, a thin decoder, and two heads.
@@ -268,7 +278,7 @@ def small_instance_network(
             semantic head.
         dimensions: of the embedding; 0 builds no embedding head.
         stride: of the output, 1, 2 or 4. Objects of 10 px need 1.
-        px_per_unit: see `InstanceNet`.
+        px_per_unit, ground_units: see `InstanceNet`; the second needs 3 dimensions.
         scales: of the input; more than one costs as much more time.
     """
     if stride not in (1, 2, 4):
@@ -291,4 +301,5 @@ def small_instance_network(
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         px_per_unit=px_per_unit if dimensions else 0.0,
+        ground_units=ground_units if dimensions >= 3 else 0.0,
     )

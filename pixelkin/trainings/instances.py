@@ -59,6 +59,7 @@ def instance_training(
     stride: int = 2,
     dimensions: int = 16,
     px_per_unit: float = 8.0,
+    ground_units: float = 2.0,
     cuts: tuple[float, ...] = CUTS,
     pixels_per_instance: int = PIXELS_PER_INSTANCE,
     shares: tuple[float, float, float] | None = SHARES,
@@ -83,7 +84,8 @@ def instance_training(
         scale: range of random scaling.
         rotate: whether objects may lie in any direction, as nuclei do and pedestrians do not.
         shrink: kept in the checkpoint; see `FieldSegmenter`.
-        stride, dimensions, px_per_unit: see `small_instance_network`.
+        stride, dimensions, px_per_unit, ground_units: see `small_instance_network`; the last is for
+            `seeds` alone.
         cuts, pixels_per_instance, shares, hard_scores: see `losses.metric_instances`.
         learning_rate: of decoder and heads; the backbone's is `backbone_rate` of it.
         grouping: options of the grouping, kept in the checkpoint.
@@ -97,7 +99,7 @@ def instance_training(
     torch.manual_seed(seed)
     described = _described(
         method, class_names, shrink=shrink, stride=stride, dimensions=dimensions,
-        px_per_unit=px_per_unit, cuts=cuts, grouping=grouping or {}, network=network or {},
+        px_per_unit=px_per_unit, ground_units=ground_units, cuts=cuts, grouping=grouping or {}, network=network or {},
     )  # fmt: skip
     model = build_network(described)
     backbone = _backbone(model)
@@ -109,7 +111,7 @@ def instance_training(
     )
     loss, weights = _losses(
         method, steps=steps, cuts=cuts, pixels_per_instance=pixels_per_instance,
-        shares=shares, hard_scores=hard_scores, placed=px_per_unit > 0,
+        shares=shares, hard_scores=hard_scores, placed=px_per_unit > 0, grounded=ground_units > 0 and dimensions >= 3,
     )  # fmt: skip
     # Enough repeats that an epoch's end does not leave the data processes idle.
     repeats = max(1, steps * batch_size // max(len(samples), 1) + 1)
@@ -147,6 +149,7 @@ def _described(
     stride: int,
     dimensions: int,
     px_per_unit: float,
+    ground_units: float,
     cuts: tuple[float, ...],
     grouping: dict[str, Any],
     network: dict[str, Any],
@@ -161,6 +164,7 @@ def _described(
     elif method == "mask_rcnn":
         options = network
     if method == "seeds":
+        options["ground_units"] = ground_units
         grouping = {"cuts": list(cuts), **grouping}
     return {
         "architecture": f"instance_{method}",
@@ -214,6 +218,7 @@ def _losses(
     shares: tuple[float, float, float] | None,
     hard_scores: bool,
     placed: bool,
+    grounded: bool,
 ) -> tuple[Callable[[nn.Module, InstanceBatch], dict[str, Tensor]], dict[str, float | Ramp]]:
     """(model, batch) → named scalars, and what each weighs."""
     if method == "seeds":
@@ -227,7 +232,8 @@ def _losses(
             pull_background=not placed,
         )
         ramp = Ramp(SCORE_WEIGHT, max(1, int(RAMP_SHARE * steps)))
-        return loss, {"pairs": 1.0, "scores": ramp}
+        weights: dict[str, float | Ramp] = {"pairs": 1.0, "scores": ramp}
+        return loss, {**weights, "ground": 1.0} if grounded else weights
     if method == "discriminative":
         return discriminative_losses, {
             "variance": 1.0,
@@ -262,14 +268,15 @@ def seeds_loss(
     hard: bool = True,
     pull_background: bool = True,
 ) -> dict[str, Tensor]:
-    """The losses of Fathi et al. 2017: "pairs" and "scores"."""
+    """The losses of Fathi et al. 2017, "pairs" and "scores", and "ground" where the network has it."""
     assert isinstance(model, InstanceNet)
     _train_mode(model)
     fields = model(batch.images)
-    return metric_instance_losses(
+    labels = cell_labels(batch.labels, fields.stride)
+    losses = metric_instance_losses(
         fields.embeddings,
         fields.logits,
-        cell_labels(batch.labels, fields.stride),
+        labels,
         batch.categories,
         cuts=cuts,
         per_instance=per_instance,
@@ -278,6 +285,16 @@ def seeds_loss(
         pull_background=pull_background,
         hard=hard,
     )
+    if model.ground_units:
+        losses["ground"] = ground_loss(fields.embeddings[:, 2] / model.ground_units, labels)
+    return losses
+
+
+def ground_loss(ground: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of how much every known cell looks like background, from 0 to 1."""
+    known = labels != IGNORE
+    costs = F.binary_cross_entropy(ground, (labels == 0).float(), reduction="none")
+    return (costs * known).sum() / known.sum().clamp_min(1)
 
 
 def discriminative_losses(model: nn.Module, batch: InstanceBatch) -> dict[str, Tensor]:

@@ -45,6 +45,9 @@ def test_what_lies_in_the_padding_is_cut_off():
     corner = np.zeros((4, 4), bool)
     corner[3, 3] = True
     assert rle_of_cells(flat(corner), field_hw=(4, 4), stride=4, size_hw=(12, 12)) is None
+    far = np.zeros((8, 8), bool)
+    far[6:, 5:7] = True
+    assert rle_of_cells(flat(far), field_hw=(8, 8), stride=1, size_hw=(4, 4)) is None
 
 
 @given(st.data())
