@@ -1,4 +1,4 @@
-"""Results written out: indexed PNG, COCO JSON, overlays, cut-outs, contact sheets.
+"""Results of clips: indexed PNG, COCO JSON, overlays, cut-outs, contact sheets.
 
 The writers take iterables and hold one frame at a time. Each file is there whole or not at all; in
 a folder of frames, those written before a failure stay.
