@@ -1,0 +1,303 @@
+"""`pixelkin predict`: the objects of stills, found by an instance model and written out."""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import Parameter
+
+from pixelkin.cli.options import Flag, output_folder, split_list
+from pixelkin.cli.stages import Stages
+from pixelkin.errors import PixelkinError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
+
+    from pixelkin.instances.segmenter import Segmenter
+    from pixelkin.results import CocoWriter
+    from pixelkin.structures import Instances
+
+FORMATS = {
+    "coco": "instances.json",
+    "coco-results": "results.json",
+    "yolo": "yolo",
+    "labelme": "labelme",
+    "png": "masks",
+}
+"""What `--format` takes → file or folder inside the output folder."""
+
+OVERLAYS = "overlays"
+OTSU = "otsu"
+
+_SHOWN_FAILURES = 10
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Finding:
+    """How objects are found.
+
+    Attributes:
+        min_score: objects of a lower score are left out.
+        tile: larger images go through the network in tiles of so many pixels; 0 never.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+    """
+
+    min_score: float = 0.5
+    tile: int = 1024
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_score <= 1:
+            raise PixelkinError(f"--min-score is {self.min_score:g}, expected 0 to 1; try 0.5")
+        if self.tile < 0:
+            raise PixelkinError(f"--tile is {self.tile}, expected pixels, or 0 for none; try 1024")
+
+
+def predict(
+    model: str,
+    /,
+    *images: Path,
+    out: Path,
+    format: str = "coco",
+    overlays: Flag = False,
+    finding: Finding = Finding(),  # frozen
+    json: Flag = False,
+    quiet: Flag = False,
+) -> int:
+    """Find the objects of images and write them down.
+
+    Example: pixelkin predict runs/nuclei/best photos --out found --format coco,labelme --overlays
+
+    An image that cannot be read is reported, the others go on; the exit status is then 1.
+
+    Args:
+        model: checkpoint folder or hub id of an instance model, or otsu, which needs no training.
+        images: image files, and folders of images.
+        out: folder for the results; files of an earlier run are replaced where names are equal.
+        format: any of coco, coco-results (a plain list, to be judged by COCO tools), yolo,
+            labelme, png (ids of objects as pixels), separated by commas.
+        overlays: write each image with its objects tinted and outlined, too.
+        json: print one JSON object about the results.
+        quiet: show no progress.
+    """
+    kinds = split_list(format, tuple(FORMATS), "format")
+    paths = list_images(images)
+    with Stages(quiet=quiet) as stages, output_folder(out):
+        with stages.stage("load"):
+            segmenter = load_model(model, device=finding.device, tile_px=finding.tile)
+        place = str(getattr(segmenter, "device", "cpu"))
+        stages.say(f"{len(paths)} images, {model} on {place}")
+        writing = Writing(out, kinds, segmenter.class_names, overlays=overlays)
+        failed = _run(segmenter, paths, writing, stages, min_score=finding.min_score)
+    done = {
+        "model": model,
+        "device": place,
+        "out": str(out),
+        "outputs": {kind: str(path) for kind, path in writing.places.items()},
+        "class_names": list(segmenter.class_names),
+        "images": len(paths) - len(failed),
+        "objects": writing.objects,
+        "failed": [{"image": str(path), "reason": reason} for path, reason in failed.items()],
+        "seconds": {name: round(spent, 3) for name, spent in stages.seconds.items()},
+    }
+    if json:
+        print(json_text.dumps(done, ensure_ascii=False))
+    elif not quiet:
+        for kind, where in writing.places.items():
+            print(f"{kind:>12}  {where}")
+        print(f"{writing.objects:,} objects in {done['images']:,} images ({place})")
+    if failed:
+        raise PixelkinError(f"{_sum_up(failed, len(paths))}; the other results are in {out}")
+    return 0
+
+
+def list_images(given: tuple[Path, ...]) -> list[Path]:
+    """The files among `given` and the images directly in its folders, in natural order.
+
+    Raises `PixelkinError` where there is none, a path is missing, or two images share a stem: their
+    results would have one name.
+    """
+    from pixelkin.media import frame_paths
+
+    if not given:
+        raise PixelkinError("no image is named, expected files or folders; name them after MODEL")
+    paths: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = frame_paths(path)
+            if not inside:
+                raise PixelkinError(
+                    f"folder {path} holds no image, expected some directly in it; choose the "
+                    "folder that does"
+                )
+            paths += inside
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise PixelkinError(f"no image or folder at {path}; check the path")
+    unique = {os.path.abspath(path): path for path in paths}
+    owner: dict[str, Path] = {}
+    for path in unique.values():
+        # Some file systems take A.json and a.json for one file.
+        other = owner.setdefault(path.stem.casefold(), path)
+        if other is not path:
+            raise PixelkinError(
+                f"{other} and {path} share the name {path.stem}, and so would their results; "
+                "rename one, or run them into two folders"
+            )
+    return list(unique.values())
+
+
+def load_model(model: str, *, device: str, tile_px: int) -> Segmenter:
+    """The segmenter that MODEL names.
+
+    Raises `PixelkinError` where it is a model for clips, or none.
+    """
+    if model == OTSU:
+        from pixelkin.instances.otsu import OtsuWatershed
+
+        return OtsuWatershed()
+    from pixelkin import loading
+    from pixelkin.checkpoint import read_config, resolve
+    from pixelkin.instances.checkpoints import load_segmenter
+
+    folder = resolve(model)
+    if read_config(folder).get("architecture") in loading.ARCHITECTURES:
+        raise PixelkinError(
+            f"{model} is a model for clips, expected one that finds instances; use "
+            f"pixelkin track CLIP --model {model}, or choose another checkpoint"
+        )
+    return load_segmenter(folder, device=device, tile_px=tile_px)
+
+
+@dataclass
+class Writing:
+    """What is written where.
+
+    Attributes:
+        out: folder.
+        kinds: keys of `FORMATS`.
+        class_names: of the model.
+        overlays: whether to write pictures too.
+        objects: number written so far.
+    """
+
+    out: Path
+    kinds: list[str]
+    class_names: tuple[str, ...]
+    overlays: bool = False
+    objects: int = 0
+    _open: list[CocoWriter] = field(default_factory=list)
+    _named: bool = False
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """Format → file or folder."""
+        found = {kind: self.out / FORMATS[kind] for kind in self.kinds}
+        return found | ({OVERLAYS: self.out / OVERLAYS} if self.overlays else {})
+
+    def open(self, stack: ExitStack) -> None:
+        """Open the files that hold all images, and close them with `stack`."""
+        from pixelkin.results import CocoWriter
+
+        for kind in self.kinds:
+            path = self.out / FORMATS[kind]
+            if kind == "coco":
+                writer = CocoWriter(path, class_names=self.class_names)
+            elif kind == "coco-results":
+                writer = CocoWriter(path, class_names=self.class_names, form="results")
+            else:
+                continue
+            self._open.append(stack.enter_context(writer))
+
+    def write(self, path: Path, image: UInt8[np.ndarray, "h w 3"], found: Instances) -> None:
+        """Write the objects of one image."""
+        from pixelkin import results
+
+        places, stem = self.places, path.stem
+        for writer in self._open:
+            writer.write(path.name, found)
+        if "yolo" in places:
+            if not self._named:
+                results.write_yolo_names(places["yolo"] / "data.yaml", self.class_names)
+                self._named = True
+            results.write_yolo_labels(places["yolo"] / "labels" / f"{stem}.txt", found)
+        if "labelme" in places:
+            results.write_labelme(
+                places["labelme"] / f"{stem}.json",
+                found,
+                class_names=self.class_names,
+                image_path=path,
+            )
+        if "png" in places:
+            results.write_instance_png(places["png"] / f"{stem}.png", found)
+        if self.overlays:
+            results.write_instance_overlay(places[OVERLAYS] / f"{stem}.png", image, found)
+        self.objects += len(found)
+
+
+def _run(
+    segmenter: Segmenter, paths: list[Path], writing: Writing, stages: Stages, *, min_score: float
+) -> dict[Path, str]:
+    """Find and write, an image at a time. Returns the images that gave no result, and why."""
+    from pixelkin.data.instance_png import read_image
+
+    failed: dict[Path, str] = {}
+    with ExitStack() as stack:
+        writing.open(stack)
+        for path in stages.each("images", paths):
+            try:
+                with stages.stage("read"):
+                    image = read_image(path)
+                with stages.stage("find"):
+                    found = at_least(segmenter.segment(image), min_score)
+            except (PixelkinError, MemoryError, RuntimeError) as error:
+                failed[path] = _reason(path, error)
+                stages.say(f"no result: {failed[path]}")
+                continue
+            with stages.stage("write"):
+                writing.write(path, image, found)
+        if len(failed) == len(paths):
+            raise PixelkinError(_sum_up(failed, len(paths)))
+    return failed
+
+
+def at_least(found: Instances, min_score: float) -> Instances:
+    """The objects of that score or a better one."""
+    from pixelkin.structures import Instances
+
+    kept = [index for index, score in enumerate(found.scores) if score >= min_score]
+    return Instances(
+        found.size_hw,
+        tuple(found.rles[index] for index in kept),
+        tuple(found.categories[index] for index in kept),
+        tuple(found.scores[index] for index in kept),
+    )
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why an image gave no result, in a line; raises what is no matter of this image."""
+    if isinstance(error, PixelkinError):
+        return str(error)
+    # torch has an error of its own for GPUs only.
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return f"{path} needs more memory than there is; give a smaller --tile, or scale it down"
+    raise error
+
+
+def _sum_up(failed: dict[Path, str], count: int) -> str:
+    """One line of all that failed."""
+    if count == 1:
+        return next(iter(failed.values()))
+    names = [path.name for path in failed]
+    rest = len(names) - _SHOWN_FAILURES
+    shown = ", ".join(names[:_SHOWN_FAILURES]) + (f" and {rest} more" if rest > 0 else "")
+    first = next(iter(failed.values()))
+    return f"{len(failed)} of {count} images gave no result ({shown}): {first}"
