@@ -28,7 +28,7 @@ def recipe(
     data: Path,
     method: Literal["seeds", "discriminative", "boundary", "mask_rcnn"] = "seeds",
     judge: Literal["validation", "development"] = "validation",
-    steps: int = 1000,
+    steps: int = 1200,
     batch_size: int = 8,
     dimensions: int = 16,
     px_per_unit: float = 8.0,
@@ -45,7 +45,7 @@ def recipe(
         data: folder of DSB 2018, stage 1, training part.
         method: network and losses.
         judge: held-out part that the model is judged on at the end.
-        steps, batch_size: windows of 160 px seen = steps · batch_size.
+        steps, batch_size: windows of 128 px seen = steps · batch_size.
         dimensions, px_per_unit, cuts: see `small_instance_network`.
         pixels_per_instance, hard_scores: see `losses.metric_instances`.
         paper_pairs: weigh pairs by the paper's formula alone.
@@ -57,7 +57,7 @@ def recipe(
         kept, judged = split_by_name(train.names, validation=DEVELOPMENT, seed_text="development")
         train, held_out = Subset(train, kept), Subset(train, judged)
     return train_on(
-        train, held_out, method=method, steps=steps, batch_size=batch_size, crop_px=160,
+        train, held_out, method=method, steps=steps, batch_size=batch_size, crop_px=128,
         scale=(0.6, 1.6), rotate=True, shrink=1, stride=1, dimensions=dimensions,
         px_per_unit=px_per_unit, cuts=cuts, pixels_per_instance=pixels_per_instance,
         hard_scores=hard_scores, seeds=500, seed=seed, workers=workers,

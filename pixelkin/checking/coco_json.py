@@ -123,7 +123,7 @@ def _check_annotation(
     if box_is_sound:
         _compare_box(row["bbox"], region, where, report)
     _compare_area(row.get("area"), region, where, report)
-    first = seen.regions.setdefault((image_id, str(category), bool(crowd), region.rle), where)
+    first = seen.regions.setdefault((str(image_id), str(category), bool(crowd), region.rle), where)
     if first != where:
         report.warning(where, f"has the very mask and category of {first}", fix=_SAME)
 

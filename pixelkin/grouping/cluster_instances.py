@@ -35,6 +35,12 @@ class ClusterGrouping:
     min_foreground: float = 0.5
     min_cells: int = 4
 
+    def __post_init__(self) -> None:
+        if self.method not in ("mean_shift", "one_pass"):
+            raise PixelkinError(
+                f"the method is {self.method!r}: expected mean_shift or one_pass; choose one"
+            )
+
     def __call__(self, fields: InstanceFields, size_hw: tuple[int, int]) -> Instances:
         """Instances of one image, best first.
 

@@ -24,7 +24,7 @@ from pixelkin.instances.checkpoints import build_segmenter
 from pixelkin.instances.scoring import evaluate_segmenter
 from pixelkin.instances.segmenter import shrunk
 from pixelkin.structures import IGNORE, Sample
-from pixelkin.trainings.instances import Method, instance_training
+from pixelkin.trainings.instances import SMALLEST_PX, Method, instance_training
 
 LARGE_PX = 96.0
 """Objects whose typical side exceeds this are seen shrunk: what a network sees around a cell is
@@ -112,6 +112,9 @@ def train_on(
     grouping = dict(options.pop("grouping", None) or {})
     if method == "seeds":
         grouping.setdefault("seeds", seeds or max(100, 100 * math.ceil(1.5 * sizes.most / 100)))
+    if method in ("seeds", "discriminative"):
+        stride = options.get("stride", 2)
+        grouping.setdefault("min_cells", max(4, SMALLEST_PX // stride**2))
     if shrink > 1:
         samples = [shrink_sample(samples[i], shrink) for i in range(len(samples))]
     return instance_training(
