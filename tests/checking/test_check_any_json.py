@@ -40,7 +40,7 @@ def changed(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["coco", "panoptic", "labelme"])
 @settings(
-    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_junk_anywhere_never_stops_a_check(name: str, data: st.DataObject, tmp_path: Path) -> None:
