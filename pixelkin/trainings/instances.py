@@ -106,7 +106,8 @@ def instance_training(
     torch.manual_seed(seed)
     described = _described(
         method, class_names, shrink=shrink, stride=stride, dimensions=dimensions,
-        px_per_unit=px_per_unit, ground_units=ground_units, cuts=cuts, grouping=grouping or {}, network=network or {},
+        px_per_unit=px_per_unit, ground_units=ground_units, cuts=cuts,
+        grouping=grouping or {}, network=network or {},
     )  # fmt: skip
     model = build_network(described)
     backbone = _backbone(model)
@@ -118,7 +119,8 @@ def instance_training(
     )
     loss, weights = _losses(
         method, steps=steps, cuts=cuts, pixels_per_instance=pixels_per_instance,
-        shares=shares, hard_scores=hard_scores, placed=px_per_unit > 0, grounded=ground_units > 0 and dimensions >= 3,
+        shares=shares, hard_scores=hard_scores, placed=px_per_unit > 0,
+        grounded=ground_units > 0 and dimensions >= 3,
     )  # fmt: skip
     # Enough repeats that an epoch's end does not leave the data processes idle.
     repeats = max(1, steps * batch_size // max(len(samples), 1) + 1)
@@ -278,7 +280,7 @@ def seeds_loss(
     hard: bool = True,
     pull_background: bool = True,
 ) -> dict[str, Tensor]:
-    """The losses of Fathi et al. 2017, "pairs" and "scores", and "ground" where the network has it."""
+    """ "pairs" and "scores" of Fathi et al. 2017, and "ground" where the network has it."""
     assert isinstance(model, InstanceNet)
     _train_mode(model)
     fields = model(batch.images)
