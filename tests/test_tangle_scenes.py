@@ -1,4 +1,4 @@
-"""The scenes of the benchmark "tangle", and what it makes of the truth alone."""
+"""The benchmark "tangle": its scenes, and what it makes of the truth."""
 
 import itertools
 import sys
@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from pixelkin.errors import PixelkinError
-from pixelkin.masks import decode_rle, encode_rle
+from pixelkin.masks import decode_rle, encode_rle, palette
 from pixelkin.structures import Instance, Instances, InstanceSample
 
 # Benchmarks are programs, not a package. At the end, so that none of them hides a module.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-import tangle_oracle as tangle
+import tangle
+import tangle_oracle as oracle
 from tangle_scenes import KINDS, MIN_VISIBLE_PX, Stroke, TangleScenes, coverage, render
 
 SCENES = TangleScenes(3 * len(KINDS), 5)
@@ -61,7 +62,7 @@ def test_visible_objects_are_disjoint_and_large_enough(drawn):
 def test_boxes_nearly_coincide_in_every_kind(drawn):
     for kind in KINDS:
         own = [s for s, k in zip(drawn, SCENES.kinds, strict=True) if k == kind]
-        assert np.concatenate([tangle.nearest_box(s) for s in own]).mean() > 0.45, kind
+        assert np.concatenate([oracle.nearest_box(s) for s in own]).mean() > 0.45, kind
 
 
 def test_objects_are_thin_and_some_fall_into_parts(drawn):
@@ -106,7 +107,7 @@ def test_wrong_sizes_are_refused(wrong):
 
 
 def test_masks_lose_nothing_that_boxes_lose(drawn):
-    lost = tangle.oracle(drawn, SCENES.kinds)["lost"]
+    lost = oracle.oracle(drawn, SCENES.kinds)["lost"]
     boxes, luckiest = lost["true boxes, NMS 0.5"], lost["true boxes, NMS 0.5, luckiest order"]
     assert set(boxes) == {*KINDS, "all"}
     assert all(0.2 < luckiest[kind] <= boxes[kind] for kind in boxes)
@@ -119,7 +120,7 @@ def test_the_luckiest_order_is_the_best_of_all(drawn):
         count = len(scene.instances)
         if count > 9:
             continue
-        near = tangle.box_iou(tangle.true_boxes(scene), tangle.true_boxes(scene)) > 0.5
+        near = oracle.box_iou(oracle.true_boxes(scene), oracle.true_boxes(scene)) > 0.5
         near.fill_diagonal_(False)
         sets = (
             list(chosen)
@@ -127,7 +128,7 @@ def test_the_luckiest_order_is_the_best_of_all(drawn):
             for chosen in itertools.combinations(range(count), size)
         )
         most = max(len(s) for s in sets if not near[s][:, s].any())
-        assert count - tangle.lost_at_least(scene, 0.5).sum() == most
+        assert count - oracle.lost_at_least(scene, 0.5).sum() == most
 
 
 def rectangles(*corners):
@@ -142,12 +143,12 @@ def rectangles(*corners):
 
 def test_each_of_two_like_boxes_is_lost_half_of_the_time():
     scene = rectangles((0, 0, 10, 10), (1, 0, 11, 10), (20, 20, 30, 30))
-    lost = tangle.lost_by_boxes(scene, 0.5)
+    lost = oracle.lost_by_boxes(scene, 0.5)
     assert lost[:2].sum() == pytest.approx(1)
     assert lost[0] == pytest.approx(0.5, abs=0.3)
     assert lost[2] == 0
-    assert tangle.nearest_box(scene) == pytest.approx([90 / 110, 90 / 110, 0])
-    assert (tangle.true_boxes(scene)[2] == torch.tensor([19.5, 19.5, 29.5, 29.5])).all()
+    assert oracle.nearest_box(scene) == pytest.approx([90 / 110, 90 / 110, 0])
+    assert (oracle.true_boxes(scene)[2] == torch.tensor([19.5, 19.5, 29.5, 29.5])).all()
 
 
 def test_recall_counts_objects_matched_by_half_among_the_best():
@@ -155,6 +156,46 @@ def test_recall_counts_objects_matched_by_half_among_the_best():
     found = rectangles((0, 0, 10, 5), (20, 0, 30, 4), (0, 21, 10, 30))
     rles = tuple(one.rle for one in found.instances)
     found = Instances((40, 40), rles, (0,) * 3, (0.5, 0.9, 0.4))
-    assert tangle.recalled(scene, found).tolist() == [1, 0, 1]
-    assert tangle.recalled(scene, found, best=2).tolist() == [1, 0, 0]
-    assert tangle.recalled(scene, Instances((40, 40))).tolist() == [0, 0, 0]
+    assert oracle.recalled(scene, found).tolist() == [1, 0, 1]
+    assert oracle.recalled(scene, found, best=2).tolist() == [1, 0, 0]
+    assert oracle.recalled(scene, Instances((40, 40))).tolist() == [0, 0, 0]
+
+
+# Numbers and picture
+
+
+@pytest.fixture(scope="module")
+def few():
+    return tangle.InMemoryScenes(TangleScenes(2, 9))
+
+
+def test_the_truth_is_found_wholly(few):
+    found = [tangle._truth(scene) for scene in few.scenes]
+    values = tangle.numbers(few, found)
+    assert (values["AP"], values["AP50"], values["AP75"]) == (1, 1, 1)
+    assert values["AP50_by_kind"] == {"rings": 1, "links": 1, "all": 1}
+    assert values["recall"] == values["recall_of_n_best"] == {"rings": 1, "links": 1, "all": 1}
+
+
+def test_found_objects_have_the_colour_of_what_they_match(few, tmp_path):
+    scene = few.scenes[0]
+    found = tangle._truth(scene)
+    painted = tangle._paint(scene, found)
+    for index, mask in enumerate(masks_of(scene)):
+        assert (painted[mask] == palette()[index + 1]).all()
+    empty = Instances(scene.size_hw)
+    assert len(np.unique(tangle._paint(scene, empty).reshape(-1, 3), axis=0)) == 1
+    path = tmp_path / "sheet.png"
+    results = [tangle._truth(few.scenes[0]), Instances(few.scenes[1].size_hw)]
+    tangle.write_picture(path, few, {"seeds": results}, most_bytes=300_000)
+    assert path.stat().st_size < 300_000
+
+
+def test_a_run_is_finished_when_all_its_steps_are_done(tmp_path):
+    assert not tangle.finished(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "run.json").write_text('{"config": {"steps": 40}}')
+    (tmp_path / "metrics.csv").write_text("step,loss\n20,1.0\n")
+    assert not tangle.finished(tmp_path)
+    (tmp_path / "metrics.csv").write_text("step,loss\n20,1.0\n40,0.5\n")
+    assert tangle.finished(tmp_path)
