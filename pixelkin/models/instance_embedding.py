@@ -6,10 +6,11 @@ Segmentation via Deep Metric Learning", arXiv 1703.10277, 2017: `paper_instance_
 
 Two things are ours. A convolution sees no place: two equal nuclei far apart get equal embeddings.
 So the place of a cell is added to the first two dimensions (D. Novotny, S. Albanie, D. Larlus,
-A. Vedaldi: "Semi-convolutional Operators for Instance Segmentation", ECCV 2018): the network learns
-the way to a point that all pixels of an object agree on. And one dimension is how much a pixel looks like
-background, between 0 and a bound, learned as such beside the pairs: whether a pixel belongs to any
-object is a simpler question than to which, and outlines are sharp as soon as it is answered.
+A. Vedaldi: "Semi-convolutional Operators for Instance Segmentation", ECCV 2018): the network
+learns the way to a point that all pixels of an object agree on. And one dimension is how much a
+pixel looks like background, between 0 and a bound, learned as such beside the pairs: whether a
+pixel belongs to any object is a simpler question than to which, and outlines are sharp as soon as
+it is answered.
 """
 
 from collections.abc import Sequence

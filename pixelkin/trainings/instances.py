@@ -8,6 +8,7 @@ compares methods. `seeds` is Fathi et al. 2017, `discriminative` De Brabandere e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
@@ -50,6 +51,9 @@ same everywhere, and their gradients at high resolution would take a fifth of th
 RAMP_SHARE = 0.25
 """Share of the steps that the ramp takes. The paper does not state it; early masks are random, and
 scores learned on them would have to be unlearned."""
+
+UNKNOWN_CLASS = -1
+"""In place of a class. Not `IGNORE`: a data set may have more than 255 classes."""
 
 
 def instance_training(
@@ -146,8 +150,13 @@ def instance_training(
                 "crop_px": crop_px, "scale": list(scale), "rotate": rotate, "seed": seed,
                 "pixels_per_instance": pixels_per_instance, "shares": shares,
                 "hard_scores": hard_scores, "learning_rate": learning_rate,
-                "backbone_rate": backbone_rate, **(config or {})},
+                "backbone_rate": backbone_rate, "loss_weights": _written(weights),
+                **(config or {})},
     )  # fmt: skip
+
+
+def _written(weights: dict[str, float | Ramp]) -> dict[str, Any]:
+    return {k: asdict(w) if isinstance(w, Ramp) else w for k, w in weights.items()}
 
 
 def _described(
@@ -305,7 +314,10 @@ def seeds_loss(
 def ground_loss(ground: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of how much every known cell looks like background, from 0 to 1."""
     known = labels != IGNORE
-    costs = F.binary_cross_entropy(ground, (labels == 0).float(), reduction="none")
+    # Half precision has no numbers between .996 and 1, and torch refuses it here.
+    with torch.autocast(ground.device.type, enabled=False):
+        truth = (labels == 0).float()
+        costs = F.binary_cross_entropy(ground.float(), truth, reduction="none")
     return (costs * known).sum() / known.sum().clamp_min(1)
 
 
@@ -316,19 +328,21 @@ def discriminative_losses(model: nn.Module, batch: InstanceBatch) -> dict[str, T
     fields = model(batch.images)
     labels = cell_labels(batch.labels, fields.stride)
     classes = semantic_labels(labels, batch.categories)
-    semantic = F.cross_entropy(fields.logits, classes, ignore_index=IGNORE, reduction="sum")
-    counted = (classes != IGNORE).sum().clamp_min(1)
+    semantic = F.cross_entropy(
+        fields.logits, classes, ignore_index=UNKNOWN_CLASS, reduction="sum"
+    )
+    counted = (classes != UNKNOWN_CLASS).sum().clamp_min(1)
     return {**discriminative_loss(fields.embeddings, labels), "semantic": semantic / counted}
 
 
 def semantic_labels(labels: Tensor, categories: Tensor) -> Tensor:
-    """Class of every cell, 0 background, category + 1, `IGNORE` where unknown."""
-    index = (labels - 1 - (labels > IGNORE).long()).clamp(0, max(categories.shape[1] - 1, 0))
+    """Class of every cell, 0 background, category + 1, `UNKNOWN_CLASS` where unknown."""
     if categories.shape[1] == 0:
-        return labels
+        return torch.where(labels == IGNORE, UNKNOWN_CLASS, 0)
+    index = (labels - 1 - (labels > IGNORE).long()).clamp(0, categories.shape[1] - 1)
     known = categories.gather(1, index.flatten(1)).view_as(labels) + 1
     known = torch.where(labels == 0, 0, known)
-    return torch.where(labels == IGNORE, IGNORE, known)
+    return torch.where(labels == IGNORE, UNKNOWN_CLASS, known)
 
 
 def boundary_loss(model: nn.Module, batch: InstanceBatch) -> dict[str, Tensor]:
