@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from pixelkin.cli.options import output_folder
+from pixelkin.cli.predict import load_model
 from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
 
@@ -61,7 +62,7 @@ def evaluate_stills(
     if stills.validation is not None:
         source = split_source(source, validation=stills.validation)[1]
     # All are loaded first: a missing checkpoint must not show after an hour of another.
-    segmenters = {name: load_named(name, device=device, tile_px=stills.tile) for name in models}
+    segmenters = {name: load_model(name, device=device, tile_px=stills.tile) for name in models}
     with Stages(quiet=quiet) as stages:
         if out is None:
             done = {n: _judge(n, s, source, stills, stages) for n, s in segmenters.items()}
@@ -84,16 +85,6 @@ def evaluate_stills(
               f"{values['objects_found']:.0f} found, {values['seconds_per_image']:.3f} s an image\n"
               f"{table}\n")  # fmt: skip
     return 0
-
-
-def load_named(name: str, *, device: str, tile_px: int) -> Segmenter:
-    """A segmenter by checkpoint, or the classical one by the word otsu."""
-    from pixelkin.instances.checkpoints import load_segmenter
-    from pixelkin.instances.otsu import OtsuWatershed
-
-    if name == "otsu":
-        return OtsuWatershed()
-    return load_segmenter(name, device=device, tile_px=tile_px)
 
 
 def _judge(
