@@ -1,0 +1,204 @@
+"""Instances from seeds against dense masks of every seed, made naively."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pixelkin.errors import PixelkinError
+from pixelkin.grouping.seed_instances import SeedGrouping, member_cells
+from pixelkin.masks import decode_rle
+from pixelkin.structures import InstanceFields, Instances
+
+CUTS = (0.25, 0.5, 0.75, 0.9)
+
+
+def naive(embeddings, logits, grouping: SeedGrouping) -> list[tuple[float, int, list[int]]]:
+    """(score, category, cells) of every instance, all masks dense; float64."""
+    embeddings = embeddings.reshape(len(embeddings), -1).T.astype(np.float64)
+    powers = np.exp(logits.reshape(len(grouping.cuts), -1, len(embeddings)).astype(np.float64))
+    probabilities = powers / powers.sum(1, keepdims=True)
+    scores, cut, category = [], [], []
+    for cell in range(len(embeddings)):
+        own = probabilities[:, 1:, cell]
+        t, c = np.unravel_index(own.argmax(), own.shape)
+        scores.append(own[t, c])
+        cut.append(grouping.cuts[t])
+        category.append(int(c))
+    distances = ((embeddings[:, None] - embeddings[None]) ** 2).sum(-1)
+    seeds: list[int] = []
+    while len(seeds) < grouping.seeds:
+        best, priority = None, -math.inf
+        for cell, score in enumerate(scores):
+            apart = min((distances[cell, s] for s in seeds), default=1.0)
+            if score <= grouping.min_score or apart == 0:
+                continue
+            if math.log(score) + grouping.alpha * math.log(apart) > priority:
+                best, priority = cell, math.log(score) + grouping.alpha * math.log(apart)
+        if best is None:
+            break
+        seeds.append(best)
+    able = np.array(scores) >= grouping.min_member
+    taken = np.zeros(len(embeddings), bool)
+    kept = []
+    for seed in sorted(seeds, key=lambda s: -scores[s]):
+        mask = able & (2 / (1 + np.exp(distances[seed])) >= cut[seed])
+        free = mask & ~taken
+        if free.sum() >= max(grouping.keep * mask.sum(), grouping.min_cells, 1):
+            taken |= free
+            kept.append((scores[seed], category[seed], np.flatnonzero(free).tolist()))
+    return kept
+
+
+def group(embeddings, logits, grouping: SeedGrouping, stride: int = 1) -> Instances:
+    fields = InstanceFields(
+        torch.from_numpy(embeddings)[None].float(), torch.from_numpy(logits)[None].float(), stride
+    )
+    return grouping(fields, tuple(side * stride for side in embeddings.shape[1:]))
+
+
+def cells_of(found: Instances) -> list[list[int]]:
+    return [np.flatnonzero(decode_rle(rle, found.size_hw)).tolist() for rle in found.rles]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    number=st.integers(0, 10_000),
+    classes=st.integers(1, 3),
+    cuts=st.sampled_from([CUTS, (0.9, 0.25), (0.5,)]),
+    seeds=st.sampled_from([1, 5, 100]),
+    alpha=st.sampled_from([0.1, 0.3, 0.6]),
+    min_score=st.sampled_from([0.05, 0.5]),
+    min_member=st.sampled_from([0.0, 0.4]),
+    keep=st.sampled_from([0.0, 0.5, 1.0]),
+    min_cells=st.sampled_from([1, 4]),
+)
+def test_equals_dense_masks_made_naively(
+    number, classes, cuts, seeds, alpha, min_score, min_member, keep, min_cells
+):
+    rng = np.random.default_rng(number)
+    # Squared distances are quarters, so none lies at a cut; some cells coincide.
+    embeddings = rng.integers(-3, 4, (2, 9, 11)) / 2
+    logits = 2 * rng.standard_normal((len(cuts) * (classes + 1), 9, 11))
+    grouping = SeedGrouping(
+        cuts,
+        seeds=seeds,
+        alpha=alpha,
+        min_score=min_score,
+        keep=keep,
+        min_cells=min_cells,
+        min_member=min_member,
+    )
+    found, expected = group(embeddings, logits, grouping), naive(embeddings, logits, grouping)
+    assert cells_of(found) == [cells for _, _, cells in expected]
+    assert list(found.categories) == [category for _, category, _ in expected]
+    assert found.scores == pytest.approx([score for score, _, _ in expected], abs=1e-5)
+
+
+def perfect(labels: np.ndarray, categories: dict[int, int], classes: int, cut: int = 2):
+    """Embeddings equal within an object and 4 apart between; sure logits at one of `CUTS`."""
+    place = {label: index for index, label in enumerate(np.unique(labels))}
+    row = np.vectorize(place.get)(labels)
+    embeddings = np.stack([4.0 * (row % 20), 4.0 * (row // 20)])
+    logits = np.zeros((len(CUTS), classes + 1, *labels.shape))
+    logits[:, 0] = 9
+    for label, category in categories.items():
+        logits[cut, 0][labels == label] = 0
+        logits[cut, category + 1][labels == label] = 6
+    return embeddings, logits.reshape(-1, *labels.shape)
+
+
+def test_hundreds_of_objects_are_all_found_whole():
+    """More than fit into one round of masks, on a field where seeds are chosen by bounds."""
+    rows, columns = np.mgrid[:120, :120]
+    labels = np.where((rows % 6 < 4) & (columns % 6 < 4), 1 + rows // 6 * 20 + columns // 6, 0)
+    categories = {label: label % 3 for label in range(1, 401)}
+    found = group(*perfect(labels, categories, 3), SeedGrouping(CUTS, seeds=600))
+    assert len(found) == 400
+    pairs = sorted(zip(cells_of(found), found.categories, strict=True))
+    expected = [
+        (np.flatnonzero(labels == label).tolist(), category)
+        for label, category in categories.items()
+    ]
+    assert pairs == sorted(expected)
+    few = group(*perfect(labels, categories, 3), SeedGrouping(CUTS, seeds=70))
+    assert len(few) == 70
+
+
+def test_objects_of_one_look_and_two_classes_stay_apart_by_embedding():
+    labels = np.zeros((8, 12), int)
+    labels[1:4, 1:5], labels[5:8, 6:12] = 1, 2
+    found = group(*perfect(labels, {1: 1, 2: 0}, 2), SeedGrouping(CUTS))
+    assert sorted(zip(found.categories, map(len, cells_of(found)), strict=True)) == [
+        (0, 18),
+        (1, 12),
+    ]
+
+
+@pytest.mark.parametrize(("cut", "expected"), enumerate([5, 4, 3, 2]))
+def test_a_mask_is_cut_where_the_seed_scores_best(cut, expected):
+    """Cells in a row at distances 0, .3, .6, .9 and 1.2; their squares lie between the cuts'."""
+    embeddings = np.array([0.0, 0.3, 0.6, 0.9, 1.2])[None, None]
+    embeddings = np.concatenate([embeddings, embeddings * 0])
+    logits = np.zeros((4, 2, 1, 5))
+    logits[:, 0] = 9
+    logits[cut, 1, 0, 0] = 12
+    found = group(embeddings, logits.reshape(8, 1, 5), SeedGrouping(CUTS, seeds=1, min_cells=1))
+    assert cells_of(found) == [list(range(expected))]
+
+
+def test_cells_below_min_member_belong_nowhere():
+    embeddings, logits = np.zeros((2, 3, 4)), np.zeros((2, 3, 4))
+    logits[0], logits[1, 1:] = 2, 5
+    assert len(cells_of(group(embeddings, logits, SeedGrouping((0.5,))))[0]) == 12
+    ours = group(embeddings, logits, SeedGrouping((0.5,), min_member=0.5))
+    assert cells_of(ours) == [list(range(4, 12))]
+
+
+def test_keep_decides_what_becomes_of_a_mask_half_taken():
+    # The better seed at 0 takes what lies within 1.3; the worse one at 2 shares two of four cells.
+    row = np.array([0.0, 0.1, 1.0, 1.1, 2.0, 2.1])
+    embeddings = np.stack([row, row * 0])[:, None]
+    logits = np.stack([row * 0, np.array([3.0, -9, -9, -9, 2, -9])])[:, None]
+    for keep, sizes in ((0.5, [4, 2]), (0.51, [4])):
+        grouping = SeedGrouping((0.3,), keep=keep, min_cells=1)
+        assert list(map(len, cells_of(group(embeddings, logits, grouping)))) == sizes
+
+
+def test_a_field_without_objects_gives_none():
+    embeddings, logits = perfect(np.zeros((70, 70), int), {}, 2)
+    found = group(embeddings, logits, SeedGrouping(CUTS))
+    assert (len(found), found.size_hw) == (0, (70, 70))
+    # No cell is able, though seeds are.
+    assert len(group(embeddings, logits * 0, SeedGrouping(CUTS, min_member=0.9))) == 0
+
+
+def test_the_image_is_smaller_than_its_padded_field():
+    labels = np.zeros((8, 8), int)
+    labels[2:7, 3:8] = 1
+    embeddings, logits = perfect(labels, {1: 0}, 1)
+    fields = InstanceFields(
+        torch.from_numpy(embeddings)[None].float(), torch.from_numpy(logits)[None].float(), 4
+    )
+    (mask,) = (decode_rle(rle, (22, 27)) for rle in SeedGrouping(CUTS)(fields, (22, 27)).rles)
+    assert mask[10:22, 14:27].all()
+    assert not mask[:7].any()
+    assert not mask[:, :11].any()
+
+
+def test_member_cells_of_no_cell_and_of_no_seed():
+    radii = torch.tensor([1.0, 2.0])
+    assert [len(cells) for cells in member_cells(torch.zeros(0, 3), torch.zeros(2, 3), radii)] == [
+        0,
+        0,
+    ]
+
+
+@pytest.mark.parametrize(("images", "logits"), [(2, 8), (1, 7)])
+def test_other_fields_are_refused(images, logits):
+    fields = InstanceFields(torch.zeros(images, 2, 3, 3), torch.zeros(images, logits, 3, 3), 2)
+    with pytest.raises(PixelkinError, match=f"{images} images with {logits} logits: expected"):
+        SeedGrouping(CUTS)(fields, (6, 6))
