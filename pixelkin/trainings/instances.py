@@ -117,7 +117,11 @@ def instance_training(
     backbone = _backbone(model)
     if pretrained:
         load_efficientnet_lite0(backbone)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, backbone, learning_rate, backbone_rate))
+    # Random edges are nothing to keep.
+    frozen = FROZEN_STAGES if pretrained else -1
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, backbone, learning_rate, backbone_rate, frozen_stages=frozen)
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 100) * max(0.0, 1 - step / steps) ** 0.9
     )
@@ -198,11 +202,16 @@ def _backbone(model: nn.Module) -> TimmBackbone:
 
 
 def _parameter_groups(
-    model: nn.Module, backbone: TimmBackbone, rate: float, backbone_rate: float
+    model: nn.Module,
+    backbone: TimmBackbone,
+    rate: float,
+    backbone_rate: float,
+    *,
+    frozen_stages: int,
 ) -> list[dict[str, Any]]:
     for name, parameter in backbone.net.named_parameters():
         stage = int(name.split(".")[1]) if name.startswith("blocks.") else -1
-        parameter.requires_grad_(stage >= FROZEN_STAGES)
+        parameter.requires_grad_(stage >= frozen_stages)
     freeze_batch_norm(backbone)
     slow = trainable(backbone)
     known = {id(p) for p in backbone.parameters()}
@@ -328,9 +337,7 @@ def discriminative_losses(model: nn.Module, batch: InstanceBatch) -> dict[str, T
     fields = model(batch.images)
     labels = cell_labels(batch.labels, fields.stride)
     classes = semantic_labels(labels, batch.categories)
-    semantic = F.cross_entropy(
-        fields.logits, classes, ignore_index=UNKNOWN_CLASS, reduction="sum"
-    )
+    semantic = F.cross_entropy(fields.logits, classes, ignore_index=UNKNOWN_CLASS, reduction="sum")
     counted = (classes != UNKNOWN_CLASS).sum().clamp_min(1)
     return {**discriminative_loss(fields.embeddings, labels), "semantic": semantic / counted}
 
