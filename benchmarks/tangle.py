@@ -2,8 +2,8 @@
 
     python benchmarks/tangle.py --out RUNS --steps 600
 
-Scenes are rendered (`tangle_scenes.py`), half a dozen kinds of thin rings, bars, curves, frames,
-combs and spirals that enclose and cross each other. Two levels, both on held-out scenes:
+Scenes are rendered (`tangle_scenes.py`): seven kinds of thin rings, bars, curves, frames, combs and
+spirals that enclose and cross each other. Two levels, both on held-out scenes:
 
 `oracle`: the truth itself goes through the last step of either family. True boxes with perfect
 scores go through non-maximum suppression: what it loses, no network in front of it can save. True
@@ -60,11 +60,17 @@ LARGE_ANCHORS = ((16, 24), (32, 48), (64, 96), (128, 192))
 """Side of Mask R-CNN's anchors per level: boxes here reach from 40 to 200 px."""
 
 METHODS: dict[str, dict[str, Any]] = {
-    "seeds": {"px_per_unit": 32.0, "dimensions": 16},
-    "discriminative": {"px_per_unit": 32.0, "dimensions": 16},
-    "mask_rcnn": {"network": {"anchor_sizes_px": LARGE_ANCHORS}},
+    "seeds": {"method": "seeds", "px_per_unit": 32.0, "dimensions": 16},
+    "discriminative": {"method": "discriminative", "px_per_unit": 32.0, "dimensions": 16},
+    "mask_rcnn": {"method": "mask_rcnn", "network": {"anchor_sizes_px": LARGE_ANCHORS}},
+    "seeds_placeless": {"method": "seeds", "px_per_unit": 0.0, "dimensions": 16},
+    "discriminative_placeless": {"method": "discriminative", "px_per_unit": 0.0, "dimensions": 16},
 }
-"""Options of `instance_training` per method."""
+"""Options of `instance_training`. The placeless are the papers': the embedding says alone what is
+one object, also of two rings that look alike in two corners. With places added, concentric rings,
+whose middles are one, are still the other dimensions' to tell apart."""
+
+PICTURED = ("seeds", "discriminative", "mask_rcnn")
 
 SUPPRESSION = {
     "NMS .5": (0.5, 0.7),
@@ -92,7 +98,6 @@ def train_method(method: str, scenes: TangleScenes, options: argparse.Namespace)
         return out / "model"
     training = instance_training(
         InMemory(scenes),
-        method=method,
         class_names=scenes.class_names,
         steps=options.steps,
         batch_size=options.batch_size,
@@ -128,10 +133,18 @@ def finished(run: Path) -> bool:
 def method_options(method: str, options: argparse.Namespace) -> dict[str, Any]:
     """Options of `instance_training`, with what the command line changes."""
     chosen = dict(METHODS[method])
-    for name in ("px_per_unit", "dimensions"):
-        if name in chosen and getattr(options, name) is not None:
-            chosen[name] = getattr(options, name)
+    if chosen.get("px_per_unit") and options.px_per_unit is not None:
+        chosen["px_per_unit"] = options.px_per_unit
+    if "dimensions" in chosen and options.dimensions is not None:
+        chosen["dimensions"] = options.dimensions
     return chosen
+
+
+def run_options(folder: Path) -> dict[str, Any]:
+    """What `run.json` beside a model says of its training, without places on this machine."""
+    run = json.loads((folder.parent / "run.json").read_text())
+    last = run["launches"][-1]
+    return {**run["config"], **{key: last[key] for key in ("device", "precision", "git_commit")}}
 
 
 def judge(segmenter: Segmenter, scenes: InMemoryScenes) -> Trial:
@@ -280,7 +293,7 @@ def main() -> None:
     for method in options.methods:
         folder = train_method(method, TangleScenes(options.scenes, TRAIN_SEED), options)
         segmenter = load_segmenter(folder, device=options.device)
-        entry: dict[str, Any] = {"run": json.loads((folder.parent / "run.json").read_text())}
+        entry: dict[str, Any] = {"training": run_options(folder)}
         if method == "mask_rcnn":
             trial, entry["suppression"] = judge_suppression(segmenter, scenes)
         else:
@@ -290,8 +303,9 @@ def main() -> None:
         print(method, {k: v for k, v in trial.values.items() if k != "AP50_by_kind"}, flush=True)
         write_report(options.result, report)
     write_report(options.result, report)
-    if found:
-        write_picture(options.picture, scenes, found, most_bytes=300_000)
+    pictured = {name: found[name] for name in PICTURED if name in found}
+    if pictured:
+        write_picture(options.picture, scenes, pictured, most_bytes=300_000)
 
 
 def by_count(scenes: InMemoryScenes) -> dict[str, int]:
@@ -317,15 +331,15 @@ def _plain(value: Any) -> Any:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the trained models")
+    parser.add_argument("--out", type=Path, default=Path("runs/tangle"), help="of the models")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=list(METHODS))
     parser.add_argument("--scenes", type=int, default=700, help="to train on")
     parser.add_argument("--held-out", type=int, default=105, help="to judge on")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop-px", type=int, default=192)
-    parser.add_argument("--px-per-unit", type=float, help="of both embeddings; 0 adds no place")
-    parser.add_argument("--dimensions", type=int, help="of both embeddings")
+    parser.add_argument("--px-per-unit", type=float, help="of embeddings with places")
+    parser.add_argument("--dimensions", type=int, help="of embeddings")
     parser.add_argument("--seed", type=int, default=0, help="of weights and augmentation")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
