@@ -25,42 +25,49 @@ class CellMask(NamedTuple):
     score: float
 
 
-def instances_from_cells(
-    candidates: Iterable[CellMask],
-    *,
-    field_hw: tuple[int, int],
-    stride: int,
-    size_hw: tuple[int, int],
-    keep: float = 0.5,
-    min_cells: int = 1,
-) -> Instances:
-    """Objects that do not overlap, the better candidate first.
+def suppress(
+    candidates: Iterable[CellMask], *, cells: int, keep: float = 0.8, min_cells: int = 1
+) -> list[CellMask]:
+    """Candidates that do not overlap, best first: the better one keeps the cells of both.
 
-    A candidate gets the cells that no better one has; it is dropped where that leaves less than
-    `keep` of it. Non-maximum suppression by mask, without a box: objects whose boxes coincide both
-    stay as long as their pixels differ. The paper does not say how it suppresses; this is ours.
+    A candidate is dropped where better ones leave less than `keep` of it. This suppresses by mask,
+    without a box: objects whose boxes coincide both stay as long as their pixels differ. The paper
+    does not say how it suppresses; this is ours.
 
     Args:
         candidates: in any order.
-        field_hw: cells of the (padded) image per column and row.
-        stride: pixels per cell.
-        size_hw: of the image in pixels.
+        cells: of the field.
         keep: share of a candidate's cells that must be free.
         min_cells: smaller remainders are dropped.
     """
-    taken = np.zeros(field_hw[0] * field_hw[1], bool)
-    rles, categories, scores = [], [], []
+    taken = np.zeros(cells, bool)
+    kept = []
     for candidate in sorted(candidates, key=lambda one: -one.score):
         free = candidate.cells[~taken[candidate.cells]]
-        if len(free) < max(keep * len(candidate.cells), min_cells, 1):
-            continue
-        taken[free] = True
-        rle = rle_of_cells(free, field_hw=field_hw, stride=stride, size_hw=size_hw)
-        if rle is None:
-            continue
-        rles.append(rle)
-        categories.append(candidate.category)
-        scores.append(candidate.score)
+        if len(free) >= max(keep * len(candidate.cells), min_cells, 1):
+            taken[free] = True
+            kept.append(candidate._replace(cells=free))
+    return kept
+
+
+def instances_of(
+    masks: Iterable[CellMask], *, field_hw: tuple[int, int], stride: int, size_hw: tuple[int, int]
+) -> Instances:
+    """Masks of cells as objects of the image, in the order given.
+
+    Args:
+        masks: what lies wholly in the padding gives no object.
+        field_hw: cells of the (padded) image per column and row.
+        stride: pixels per cell.
+        size_hw: of the image in pixels.
+    """
+    rles, categories, scores = [], [], []
+    for mask in masks:
+        rle = rle_of_cells(mask.cells, field_hw=field_hw, stride=stride, size_hw=size_hw)
+        if rle is not None:
+            rles.append(rle)
+            categories.append(mask.category)
+            scores.append(mask.score)
     return Instances(size_hw, tuple(rles), tuple(categories), tuple(scores))
 
 

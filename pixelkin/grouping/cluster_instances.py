@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pixelkin.errors import PixelkinError
-from pixelkin.grouping.cells import CellMask, instances_from_cells
+from pixelkin.grouping.cells import CellMask, instances_of
 from pixelkin.grouping.mean_shift import mean_shift, one_pass
 from pixelkin.structures import InstanceFields, Instances
 
@@ -69,12 +69,11 @@ class ClusterGrouping:
                 continue
             labels = self._clusters(embeddings[cells].contiguous(), own[cells])
             candidates += _candidates(cells, labels, own[cells], index)
-        return instances_from_cells(
-            candidates,
+        return instances_of(
+            sorted(candidates, key=lambda one: -one.score),
             field_hw=field_hw,
             stride=fields.stride,
             size_hw=size_hw,
-            min_cells=self.min_cells,
         )
 
     def _clusters(self, points: Tensor, certainty: Tensor) -> Tensor:

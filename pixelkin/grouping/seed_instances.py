@@ -4,6 +4,8 @@ A. Fathi et al.: "Semantic Instance Segmentation via Deep Metric Learning", arXi
 section 3.3: choose seeds, take each one's mask at its best cut, its category and its score.
 """
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +14,18 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pixelkin.errors import PixelkinError
-from pixelkin.grouping.cells import CellMask, instances_from_cells
+from pixelkin.grouping.cells import CellMask, instances_of, suppress
+from pixelkin.grouping.nearest import nearest
 from pixelkin.grouping.seeds import choose_seeds, seediness
 from pixelkin.grouping.similarity import distance_at, similar
 from pixelkin.structures import InstanceFields, Instances
+
+SEEDS_AREA_PX = 1024 * 1024
+"""Images of more pixels hold more objects."""
+
+LEAST_SIMILARITY = 0.1
+"""Of a cell to the object that it is given to; what is less similar than this to every object stays
+background."""
 
 SEEDS_AT_ONCE = 64
 """Seeds whose masks exist at the same time: hundreds of instances never stand side by side."""
@@ -28,24 +38,30 @@ class SeedGrouping:
     Attributes:
         cuts: similarities τ, in the order of the network's logits.
         seeds: chosen at most. The paper finds that 100 cover nearly every object of VOC; images
-            with hundreds of objects need more.
+            with hundreds of objects need more. Images of over `SEEDS_AREA_PX` get more in
+            proportion.
         alpha: weight of a seed's distance from those before (the paper sweeps .1 to .6).
         min_score: seeds below are not grown. The paper keeps all and leaves it to the ranking;
             ours saves the time where precision is lost anyway.
-        keep: share of a mask that no better one may have taken (`instances_from_cells`). The paper
-            does not say how it suppresses duplicates.
+        keep: share of a mask that no better one may have taken (`cells.suppress`). The paper does
+            not say how it suppresses duplicates.
         min_cells: smaller masks are dropped.
-        min_member: a cell whose own seediness is lower belongs to no mask. 0 is the paper: there
-            the embedding alone decides.
+        ground_units: bound of the network's background dimension (`InstanceNet`), 0 where it has
+            none.
+        share_out: the seeds' masks say how many objects there are and what each is like; every cell
+            that looks less like background than this then goes to the object it is most similar
+            to, by the mean of the object's mask. Needs the background dimension. 0 leaves the masks
+            as the seeds cut them (the paper).
     """
 
     cuts: tuple[float, ...]
     seeds: int = 100
     alpha: float = 0.3
     min_score: float = 0.05
-    keep: float = 0.5
+    keep: float = 0.8
     min_cells: int = 4
-    min_member: float = 0.0
+    ground_units: float = 0.0
+    share_out: float = 0.5
 
     def __call__(self, fields: InstanceFields, size_hw: tuple[int, int]) -> Instances:
         """Instances of one image, best first.
@@ -59,33 +75,59 @@ class SeedGrouping:
                 f"fields of {len(fields.embeddings)} images with {fields.logits.shape[1]} logits: "
                 f"expected one image and a multiple of {len(self.cuts)} logits"
             )
-        field_hw = (fields.logits.shape[2], fields.logits.shape[3])
         cells = fields.embeddings[0].flatten(1).T.contiguous()
-        logits = fields.logits[0].reshape(len(self.cuts), -1, len(cells))
-        scores, cut, category = seediness(logits.softmax(1))
-        chosen = choose_seeds(
-            cells, scores, count=self.seeds, alpha=self.alpha, floor=self.min_score
-        )
-        radii = torch.tensor([distance_at(cut) for cut in self.cuts], device=cells.device)
-        # Only cells that may belong somewhere are compared with the seeds.
-        able = (scores >= self.min_member).nonzero()[:, 0]
-        members, index = cells[able], able.cpu().numpy()
-        candidates = []
-        for start in range(0, len(chosen.indices), SEEDS_AT_ONCE):
-            indices = chosen.indices[start : start + SEEDS_AT_ONCE]
-            masks = member_cells(members, cells[indices], radii[cut[indices]])
-            candidates += [
-                CellMask(index[mask], int(c), float(s))
-                for mask, c, s in zip(masks, category[indices], scores[indices], strict=True)
-            ]
-        return instances_from_cells(
-            candidates,
-            field_hw=field_hw,
-            stride=fields.stride,
-            size_hw=size_hw,
+        area = len(cells) * fields.stride**2
+        masks = suppress(
+            self._grow(
+                cells, fields.logits[0], math.ceil(self.seeds * max(1, area / SEEDS_AREA_PX))
+            ),
+            cells=len(cells),
             keep=self.keep,
             min_cells=self.min_cells,
         )
+        if self.ground_units and self.share_out and masks:
+            able = (cells[:, 2] < self.share_out * self.ground_units).nonzero()[:, 0]
+            masks = [
+                one for one in shared_out(masks, cells, able) if len(one.cells) >= self.min_cells
+            ]
+        field_hw = (fields.logits.shape[2], fields.logits.shape[3])
+        return instances_of(masks, field_hw=field_hw, stride=fields.stride, size_hw=size_hw)
+
+    def _grow(self, cells: Tensor, logits: Tensor, count: int) -> Iterator[CellMask]:
+        """The mask of every seed at its best cut; overlapping, in the order of choice."""
+        maps = logits.reshape(len(self.cuts), -1, len(cells))
+        scores, cut, category = seediness(maps.softmax(1))
+        chosen = choose_seeds(
+            cells, scores, count=count, alpha=self.alpha, floor=self.min_score
+        ).indices
+        radii = torch.tensor([distance_at(cut) for cut in self.cuts], device=cells.device)
+        for start in range(0, len(chosen), SEEDS_AT_ONCE):
+            seeds = chosen[start : start + SEEDS_AT_ONCE]
+            masks = member_cells(cells, cells[seeds], radii[cut[seeds]])
+            for mask, c, s in zip(masks, category[seeds], scores[seeds], strict=True):
+                yield CellMask(mask, int(c), float(s))
+
+
+def shared_out(masks: Sequence[CellMask], cells: Tensor, able: Tensor) -> list[CellMask]:
+    """Every able cell to the mask whose mean embedding is nearest, if it is similar at all.
+
+    Args:
+        masks: not empty, of one cell or more each.
+        cells: float (N, D), embeddings.
+        able: int64 (K,), indices of the cells that may belong to an object.
+
+    Returns:
+        The masks in the same order; some may be empty.
+    """
+    means = torch.stack(
+        [cells[torch.from_numpy(one.cells).to(cells.device)].mean(0) for one in masks]
+    )
+    distances, owner = nearest(cells[able], means, k=1)
+    belongs = distances[:, 0] <= distance_at(LEAST_SIMILARITY)
+    index, owner = able[belongs].cpu().numpy(), owner[belongs, 0].cpu().numpy()
+    order = np.argsort(owner, kind="stable")
+    parts = np.split(index[order], np.bincount(owner, minlength=len(masks)).cumsum()[:-1])
+    return [one._replace(cells=part) for one, part in zip(masks, parts, strict=True)]
 
 
 def member_cells(

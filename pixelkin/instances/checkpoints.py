@@ -77,6 +77,8 @@ def build_segmenter(
     architecture = _architecture(config)
     names = tuple(config["class_names"])
     options = dict(config.get("grouping", {}))
+    if config["architecture"] == "instance_seeds":
+        options.setdefault("ground_units", config.get("network", {}).get("ground_units", 0.0))
     shrink = int(config.get("shrink", 1))
     if architecture.grouping is None:
         return MaskRcnnSegmenter(model, class_names=names, device=device, shrink=shrink, **options)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelkin.grouping.cells import CellMask, instances_from_cells, rle_of_cells
+from pixelkin.grouping.cells import CellMask, instances_of, rle_of_cells, suppress
 from pixelkin.masks import decode_rle
+from pixelkin.structures import Instances
 
 
 def flat(mask: np.ndarray) -> np.ndarray:
@@ -69,6 +70,10 @@ def test_any_cells_give_what_resizing_the_whole_field_gives(data):
     assert np.array_equal(found, expected)
 
 
+def as_instances(masks: list[CellMask], size_hw: tuple[int, int]) -> Instances:
+    return instances_of(masks, field_hw=size_hw, stride=1, size_hw=size_hw)
+
+
 def loops(candidates, cells: int, keep: float) -> list[tuple[float, list[int]]]:
     taken: set[int] = set()
     kept = []
@@ -95,7 +100,7 @@ def test_the_better_candidate_keeps_its_cells(data):
             )
         )
     ]
-    found = instances_from_cells(candidates, field_hw=(5, 5), stride=1, size_hw=(5, 5), keep=0.5)
+    found = as_instances(suppress(candidates, cells=25, keep=0.5), (5, 5))
     expected = loops(candidates, 25, 0.5)
     assert list(found.scores) == [score for score, _ in expected]
     for rle, (_, cells) in zip(found.rles, expected, strict=True):
@@ -107,15 +112,11 @@ def test_objects_whose_boxes_coincide_both_stay():
     y, x = np.mgrid[-20:21, -20:21]
     radius = np.hypot(y, x)
     ring, disc = (radius > 15) & (radius < 19), radius < 12
-    found = instances_from_cells(
-        [CellMask(flat(ring), 0, 0.9), CellMask(flat(disc), 0, 0.8)],
-        field_hw=(41, 41),
-        stride=1,
-        size_hw=(41, 41),
-    )
+    both = [CellMask(flat(ring), 0, 0.9), CellMask(flat(disc), 0, 0.8)]
+    found = as_instances(suppress(both, cells=41 * 41), (41, 41))
     assert len(found) == 2
     assert np.array_equal(decode_rle(found.rles[1], (41, 41)), disc)
 
 
 def test_no_candidate_gives_no_instance():
-    assert len(instances_from_cells([], field_hw=(4, 4), stride=2, size_hw=(8, 8))) == 0
+    assert len(as_instances(suppress([], cells=16), (4, 4))) == 0
