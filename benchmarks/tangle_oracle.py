@@ -12,7 +12,7 @@ from tangle_scenes import KINDS
 from torchvision.ops import box_iou, nms, roi_align
 
 from pixelkin.evaluation.instance import StillPair
-from pixelkin.grouping.cells import CellMask, instances_from_cells
+from pixelkin.grouping.cells import CellMask, instances_of, suppress
 from pixelkin.instances.mask_rcnn import paste_window
 from pixelkin.masks import decode_rle, encode_window, paint_instances, rle_box_xywh
 from pixelkin.structures import Instances, InstanceSample
@@ -100,16 +100,15 @@ def lost_at_least(scene: InstanceSample, iou: float) -> Float[np.ndarray, " n"]:
 
 
 def lost_by_masks(scene: InstanceSample, stride: int) -> Float[np.ndarray, " n"]:
-    """1 for every object that `instances_from_cells` does not give back, from its true cells."""
+    """1 for every object that suppression by masks does not give back, from true cells."""
     labels = paint_instances(scene).labels
     cells = labels[stride // 2 :: stride, stride // 2 :: stride]
     candidates = [
         CellMask(np.flatnonzero(cells.ravel() == i + 1), 0, 1.0)
         for i in range(len(scene.instances))
     ]
-    found = instances_from_cells(
-        candidates, field_hw=cells.shape, stride=stride, size_hw=scene.size_hw
-    )
+    kept = suppress(candidates, cells=cells.size)
+    found = instances_of(kept, field_hw=cells.shape, stride=stride, size_hw=scene.size_hw)
     return 1.0 - recalled(scene, found)
 
 
