@@ -14,9 +14,11 @@ from types import FrameType
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
 from pixelkin import __version__
+from pixelkin.cli.check import check
 from pixelkin.cli.demo import demo
 from pixelkin.cli.evaluate import evaluate
 from pixelkin.cli.models import convert, export
+from pixelkin.cli.predict import predict
 from pixelkin.cli.track import track
 from pixelkin.cli.train import train
 from pixelkin.errors import PixelkinError
@@ -28,7 +30,8 @@ app = App(
     name="pixelkin",
     version=__version__,
     help="Segment images and video by learned pixel similarity.",
-    help_format="plaintext",
+    # Paragraphs flow to the terminal's width; as plain text they would keep the source's breaks.
+    help_format="markdown",
     # Flags are off unless given: --no-json would only lengthen the help.
     default_parameter=Parameter(negative=()),
     print_error=False,
@@ -36,8 +39,8 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-for verb in (track, demo, train, evaluate, export, convert):
-    app.command(verb)
+for place, verb in enumerate((track, predict, demo, train, evaluate, check, export, convert)):
+    app.command(verb, sort_key=place)
 
 
 def main(tokens: Sequence[str] | None = None) -> int:

@@ -59,13 +59,15 @@ def evaluate(
 ) -> int:
     """Judge methods on clips, or instance models on annotated stills.
 
-    Clips: a DAVIS folder gives J, F, their recall and decay, and T.
-    Stills: FORMAT:PATH (coco:annotations.json, nuclei:FOLDER; pixelkin train --help lists all)
-    gives COCO AP, AP^r, Cityscapes AP, PQ, and for one class TP/(TP+FP+FN), SBD and |DiC|.
+    ```
+    pixelkin evaluate DAVIS --method pixelkin --method flow --out result
+    pixelkin evaluate coco:ann.json --images img --model run/model --validation .2
+    ```
 
-    Examples:
-        pixelkin evaluate DAVIS --method pixelkin --method flow --out result
-        pixelkin evaluate coco:annotations.json --images photos --model runs/mine/model
+    Clips: a DAVIS folder gives J, F, their recall and decay, and T.
+
+    Stills: FORMAT:PATH (coco:ann.json, nuclei:FOLDER; pixelkin train --help lists all)
+    gives COCO AP, AP^r, Cityscapes AP, PQ, and for one class TP/(TP+FP+FN), SBD and |DiC|.
 
     Args:
         root: DAVIS folder that holds JPEGImages and Annotations, or FORMAT:PATH.

@@ -56,7 +56,7 @@ def evaluate_stills(
 
     if not models:
         raise PixelkinError(
-            "no model to judge: give --model FOLDER (more than once for several), or --model otsu"
+            "no model to judge: give --model FOLDER (several separated by commas), or --model otsu"
         )
     source: InstanceSource = open_source(data, images=stills.images, split=stills.data_split)
     if stills.validation is not None:

@@ -73,7 +73,7 @@ def predict(
 ) -> int:
     """Find the objects of images and write them down.
 
-    Example: pixelkin predict runs/nuclei/model photos --out found --format coco,labelme --overlays
+    Example: pixelkin predict run/model photos --out found --format coco,png --overlays
 
     An image that cannot be read is reported, the others go on; the exit status is then 1.
 

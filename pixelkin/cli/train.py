@@ -31,12 +31,21 @@ def train(
 ) -> int:
     """Train a model on annotated data.
 
-    Example: pixelkin train seeds coco:annotations.json --images photos --out runs/mine
+    Three commands from annotated photos to a model and its measures on a fifth that it never saw:
+
+    ```
+    pixelkin check coco:ann.json --images img
+    pixelkin train seeds coco:ann.json --images img --out run
+    pixelkin evaluate coco:ann.json --images img --model run/model --validation .2
+    ```
 
     Trainings: seeds (Fathi et al. 2017), discriminative (De Brabandere et al. 2017), boundary
     (U-Net style, watershed), mask-rcnn. A recipe of your own is a Python file, and code: run only
-    what you have read. Data: FORMAT:PATH with FORMAT one of coco, panoptic, yolo, labelme, pngs,
-    penn-fudan, nuclei, voc, sbd, cityscapes, cvppp; or a path alone where it is plain what it is.
+    what you have read.
+
+    Data: FORMAT:PATH with FORMAT one of coco, panoptic, yolo, labelme, pngs, penn-fudan, nuclei,
+    voc, sbd, cityscapes, cvppp; or a path alone where it is plain what it is.
+
     Further options, such as --images DIR, --steps 3000, --validation 0.2, --rotate true, are those
     of the training; a wrong one is answered by the list of all.
 
