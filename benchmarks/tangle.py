@@ -7,8 +7,8 @@ spirals that enclose and cross each other. Two levels, both on held-out scenes:
 
 `oracle`: the truth itself goes through the last step of either family. True boxes with perfect
 scores go through non-maximum suppression: what it loses, no network in front of it can save. True
-masks go through `grouping.cells.suppress` and back to pixels. A third row asks what 28×28 cells per box,
-Mask R-CNN's, hold of thin objects.
+masks go through `grouping.cells.suppress` and back to pixels. A third row asks what 28×28 cells per
+box, Mask R-CNN's, hold of thin objects.
 
 `trained`: networks on one backbone, with the same scenes, steps and augmentation. Mask R-CNN is
 measured at several thresholds of its suppression too, to part what suppression loses from what the
