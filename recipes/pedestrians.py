@@ -23,7 +23,7 @@ def recipe(
     *,
     data: Path,
     method: Literal["seeds", "discriminative", "boundary", "mask_rcnn"] = "seeds",
-    steps: int = 500,
+    steps: int = 300,
     batch_size: int = 8,
     dimensions: int = 16,
     px_per_unit: float = 32.0,

@@ -17,7 +17,12 @@ from pixelkin.errors import PixelkinError
 from pixelkin.grouping.cells import CellMask, instances_of, suppress
 from pixelkin.grouping.nearest import nearest
 from pixelkin.grouping.seeds import choose_seeds, seediness
-from pixelkin.grouping.similarity import distance_at, similar
+from pixelkin.grouping.similarity import (
+    distance_at,
+    similar,
+    similarity,
+    squared_distances,
+)
 from pixelkin.structures import InstanceFields, Instances
 
 SEEDS_AREA_PX = 1024 * 1024
@@ -52,7 +57,9 @@ class SeedGrouping:
             that looks less like background than this then goes to the object it is most similar
             to, by the mean of the object's mask. Needs the background dimension. .4 rather than .5,
             since what a half-trained network calls background is blurred. 0 leaves the masks as the
-            seeds cut them (the paper).
+            seeds cut them (the paper), with their seediness as their score.
+        alike: objects whose means are at least so similar are one; the better one stays, and the
+            other's cells are shared out. Part of sharing out.
     """
 
     cuts: tuple[float, ...]
@@ -63,6 +70,7 @@ class SeedGrouping:
     min_cells: int = 4
     ground_units: float = 0.0
     share_out: float = 0.4
+    alike: float = 0.5
 
     def __call__(self, fields: InstanceFields, size_hw: tuple[int, int]) -> Instances:
         """Instances of one image, best first.
@@ -87,12 +95,14 @@ class SeedGrouping:
             min_cells=self.min_cells,
         )
         if self.ground_units and self.share_out and masks:
-            able = (cells[:, 2] < self.share_out * self.ground_units).nonzero()[:, 0]
-            masks = [
-                one for one in shared_out(masks, cells, able) if len(one.cells) >= self.min_cells
-            ]
+            masks = self._share_out(masks, cells)
         field_hw = (fields.logits.shape[2], fields.logits.shape[3])
         return instances_of(masks, field_hw=field_hw, stride=fields.stride, size_hw=size_hw)
+
+    def _share_out(self, masks: list[CellMask], cells: Tensor) -> list[CellMask]:
+        able = (cells[:, 2] < self.share_out * self.ground_units).nonzero()[:, 0]
+        masks = shared_out(unlike(masks, cells, alike=self.alike), cells, able)
+        return [one for one in masks if len(one.cells) >= self.min_cells]
 
     def _grow(self, cells: Tensor, logits: Tensor, count: int) -> Iterator[CellMask]:
         """The mask of every seed at its best cut; overlapping, in the order of choice."""
@@ -109,8 +119,34 @@ class SeedGrouping:
                 yield CellMask(mask, int(c), float(s))
 
 
+def mean_embeddings(masks: Sequence[CellMask], cells: Tensor) -> Tensor:
+    """float (M, D), of masks of one cell or more each."""
+    own = [torch.from_numpy(one.cells).to(cells.device) for one in masks]
+    return torch.stack([cells[index].mean(0) for index in own])
+
+
+def unlike(masks: Sequence[CellMask], cells: Tensor, *, alike: float) -> list[CellMask]:
+    """The masks without those whose mean is at least `alike` similar to that of a kept one before.
+
+    Args:
+        masks: best first.
+        cells: float (N, D), embeddings.
+        alike: similarity; above 1 keeps all.
+    """
+    means = mean_embeddings(masks, cells)
+    near = (similarity(squared_distances(means, means)) >= alike).cpu().numpy()
+    kept: list[int] = []
+    for index in range(len(masks)):
+        if not near[index, kept].any():
+            kept.append(index)
+    return [masks[index] for index in kept]
+
+
 def shared_out(masks: Sequence[CellMask], cells: Tensor, able: Tensor) -> list[CellMask]:
     """Every able cell to the mask whose mean embedding is nearest, if it is similar at all.
+
+    The score of a mask falls by its similarity to the mask most like it: of two alike, one is
+    probably a part of the other.
 
     Args:
         masks: not empty, of one cell or more each.
@@ -118,17 +154,21 @@ def shared_out(masks: Sequence[CellMask], cells: Tensor, able: Tensor) -> list[C
         able: int64 (K,), indices of the cells that may belong to an object.
 
     Returns:
-        The masks in the same order; some may be empty.
+        The masks, best first; some may be empty.
     """
-    means = torch.stack(
-        [cells[torch.from_numpy(one.cells).to(cells.device)].mean(0) for one in masks]
-    )
+    means = mean_embeddings(masks, cells)
     distances, owner = nearest(cells[able], means, k=1)
     belongs = distances[:, 0] <= distance_at(LEAST_SIMILARITY)
     index, to = able[belongs].cpu().numpy(), owner[belongs, 0].cpu().numpy()
     order = np.argsort(to, kind="stable")
     parts = np.split(index[order], np.bincount(to, minlength=len(masks)).cumsum()[:-1])
-    return [one._replace(cells=part) for one, part in zip(masks, parts, strict=True)]
+    between = squared_distances(means, means).fill_diagonal_(torch.inf)
+    distinct = (1 - similarity(between.amin(1))).tolist()
+    shared = [
+        CellMask(part, one.category, one.score * apart)
+        for one, part, apart in zip(masks, parts, distinct, strict=True)
+    ]
+    return sorted(shared, key=lambda one: -one.score)
 
 
 def member_cells(
