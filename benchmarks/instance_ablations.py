@@ -124,8 +124,10 @@ def seed_variants() -> Iterator[Variant]:
         yield Variant("seeds (whole stills)", str(count), {"seeds": count}, window_px=0)
     for option, values in {
         "alpha": (0.0, 0.1, 0.2, 0.3, 0.4, 0.6),
-        "keep": (0.3, 0.5, 0.7, 0.9),
-        "min_score": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
+        "keep": (0.3, 0.5, 0.7, 0.8, 0.9),
+        "share_out": (0.0, 0.2, 0.3, 0.4, 0.5, 0.6),
+        "alike": (0.25, 0.5, 0.75, 1.1),
+        "min_score": (0.02, 0.05, 0.1, 0.3, 0.5),
     }.items():
         for value in values:
             yield Variant(option, f"{value:g}", {option: value})
@@ -140,7 +142,7 @@ def cluster_variants() -> Iterator[Variant]:
         for bandwidth in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
             options = {"bandwidth": bandwidth, "method": method}
             yield Variant(f"bandwidth, {method}", f"{bandwidth:g}", options)
-    for cells in (4, 8, 12, 20, 30):
+    for cells in (4, 12, 30):
         yield Variant("min_cells", str(cells), {"min_cells": cells})
 
 

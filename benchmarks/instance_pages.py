@@ -114,7 +114,7 @@ def write_sheet(
     window_px: int = 0,
     most_bytes: int = MOST_BYTES,
 ) -> None:
-    """A row per still: the photo, the truth, and what each method found.
+    """A row per still: the photo, the truth, and as many of each method's best masks.
 
     Args:
         path: the .png file, of 256 colours, smaller where it would be too large.
@@ -127,7 +127,8 @@ def write_sheet(
     tiles = []
     for still in stills:
         shown = brightened(still.image)
-        results = [truth_of(still), *(own[still.name] for own in found.values())]
+        truth = truth_of(still)
+        results = [truth, *(best(own[still.name], len(truth)) for own in found.values())]
         pictures = [shown, *(instance_overlay(shown, result) for result in results)]
         tiles += [middle(picture, window_px) for picture in pictures]
     for tile_px in (240, 208, 176, 144, 120, 96):
@@ -149,6 +150,13 @@ def truth_of(still: InstanceSample) -> Instances:
         tuple(one.rle for one in single),
         tuple(one.category for one in single),
         (1.0,) * count,
+    )
+
+
+def best(found: Instances, count: int) -> Instances:
+    """The first `count` of what comes best first."""
+    return Instances(
+        found.size_hw, found.rles[:count], found.categories[:count], found.scores[:count]
     )
 
 

@@ -23,6 +23,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +157,9 @@ def judge_run(
 
 def run_facts(run: Path, held_out: int) -> dict[str, Any]:
     """What run.json says of the training; refused where the model was judged by other stills."""
-    path = run / "run.json"
-    if not path.is_file():
+    if not (path := run / "run.json").is_file():
         return {}
-    document = json.loads(path.read_text("utf-8"))
-    config, launches = document["config"], document["launches"]
+    config, launches = itemgetter("config", "launches")(json.loads(path.read_text("utf-8")))
     judged = config.get("judge", "validation"), config.get("held_out", held_out)
     if judged != ("validation", held_out):
         raise PixelkinError(
@@ -291,7 +290,9 @@ def markdown(report: dict[str, Any]) -> str:
         "The four networks share backbone, data, augmentation, optimiser and number of windows;",
         "stills held out by the hash of their names were never trained on. Mean ± standard",
         "deviation over seeds, whose number stands behind the name. COCO's measures count up to",
-        f"{report['max_dets']} objects a still.",
+        f"{report['max_dets']} objects a still. TP/(TP+FP+FN) and PQ count every mask of whatever",
+        "score: they fall where a method, as Mask R-CNN, gives unsure ones for AP's sake. Pictures",
+        "show the best masks of each method, as many as there are objects.",
     ]
     for name, contest in CONTESTS.items():
         if name in report["sets"]:
