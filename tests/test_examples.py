@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from PIL import Image
 from tiny_model import TinyEmbedding, tiny_runtime
 
 from pixelkin.engine import load_recipe, parse_recipe_options, train
+from pixelkin.instances.checkpoints import build_network, save_instance_model
 from pixelkin.masks import read_indexed_png, write_indexed_png
 from pixelkin.media import open_clip
 from pixelkin.models.mask_decoder import MaskDecoder
@@ -111,6 +113,32 @@ def test_one_photo(frames, runtime, tmp_path, capsys):
     assert first.shape == second.shape == (HEIGHT, WIDTH, 4)
     assert first[50, 90, 3] == 255
     assert second[20, 20, 3] == 0
+
+
+def test_find_objects(frames, tmp_path, capsys):
+    module = example("find_objects")
+    module.main(["--out", str(tmp_path / "coins")])
+    lines = capsys.readouterr().out.splitlines()
+    # The picture shows 24 coins, some of them too dark for one threshold.
+    assert 18 <= len(lines) <= 30
+    assert all(line.startswith("coins.png: object, ") for line in lines)
+    with Image.open(tmp_path / "coins" / "coins.png") as overlay:
+        assert overlay.size == (384, 303)
+
+    config = {
+        "architecture": "instance_seeds",
+        "class_names": ["face"],
+        "network": {"stride": 4, "dimensions": 4},
+        "grouping": {"seeds": 3, "min_score": 0.0},
+    }
+    save_instance_model(build_network(config), tmp_path / "model", config, "# A model\n")
+    Image.fromarray(frames[0]).save(tmp_path / "one.png")
+    given = ["--model", str(tmp_path / "model"), "--min-score", "0", "--out", str(tmp_path / "out")]
+    module.main([str(tmp_path / "one.png"), *given])
+    found = json.loads((tmp_path / "out" / "objects.json").read_text())
+    assert [image["file_name"] for image in found["images"]] == ["one.png"]
+    assert found["categories"] == [{"id": 1, "name": "face"}]
+    assert len(capsys.readouterr().out.splitlines()) == len(found["annotations"]) > 0
 
 
 def test_plain_retrieval(carphone_clip, runtime, mask, tmp_path):
