@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -39,8 +39,11 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-for place, verb in enumerate((track, predict, demo, train, evaluate, check, export, convert)):
-    app.command(verb, sort_key=place)
+_VERBS: tuple[Callable[..., int], ...] = (
+    track, predict, demo, train, evaluate, check, export, convert,
+)  # fmt: skip
+for _place, _verb in enumerate(_VERBS):
+    app.command(_verb, sort_key=_place)
 
 
 def main(tokens: Sequence[str] | None = None) -> int:

@@ -78,7 +78,8 @@ def build_segmenter(
     names = tuple(config["class_names"])
     options = dict(config.get("grouping", {}))
     if config["architecture"] == "instance_seeds":
-        options.setdefault("ground_units", config.get("network", {}).get("ground_units", 0.0))
+        # Of the network itself: with two dimensions it has none, whatever was asked for.
+        options.setdefault("ground_units", getattr(model, "ground_units", 0.0))
     shrink = int(config.get("shrink", 1))
     if architecture.grouping is None:
         return MaskRcnnSegmenter(model, class_names=names, device=device, shrink=shrink, **options)

@@ -21,7 +21,7 @@ from pixelkin.instances.checkpoints import (
 CASES = {
     "instance_seeds": (
         {"dimensions": 4, "ground_units": 2.0},
-        {"cuts": [0.25, 0.9], "min_score": 0.0, "seeds": 30},
+        {"cuts": [0.25, 0.9], "min_score": 0.0, "seeds": 30, "share_out": 1.0},
         {"seeds": 2},
     ),
     "instance_discriminative": (
@@ -72,6 +72,11 @@ def test_what_is_loaded_finds_what_was_saved(architecture, image, tmp_path):
     assert loaded.segment(image) == expected
     changed = load_segmenter(tmp_path / "model", device="cpu", **CASES[architecture][2])
     assert len(changed.segment(image)) < len(expected)
+
+
+def test_two_dimensions_leave_no_room_for_a_ground(image):
+    config = config_of("instance_seeds") | {"network": {"dimensions": 2, "ground_units": 2.0}}
+    assert build_segmenter(build_network(config), config).segment(image).size_hw == (95, 130)
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,7 @@ from pixelkin.instances.checkpoints import load_segmenter
 from pixelkin.losses.discriminative import discriminative_loss
 from pixelkin.masks import paint_instances
 from pixelkin.models.instance_embedding import InstanceNet
-from pixelkin.structures import (
-    IGNORE,
-    InstanceBatch,
-    InstanceFields,
-    Sample,
-    nth_instance_id,
-)
+from pixelkin.structures import IGNORE, InstanceBatch, InstanceFields, Sample, nth_instance_id
 from pixelkin.trainings.instances import (
     cell_labels,
     discriminative_losses,
