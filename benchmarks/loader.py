@@ -105,7 +105,7 @@ def training_maker(options: argparse.Namespace) -> Callable[[], Training]:
         batch_size=options.batch_size,
         crop_px=options.crop_px,
         rotate=True,
-        pretrained=False,
+        weights="none",
         workers=options.workers,
     )
 

@@ -56,7 +56,7 @@ def test_three_commands_from_annotated_photos_to_a_judged_model(data, tmp_path, 
     spec, images = data
     out = tmp_path / "run"
     training = ["train", "seeds", spec, "--images", images, "--out", out, "--steps", 3]
-    training += ["--crop-px", 64, "--batch-size", 2, "--pretrained", "false", "--workers", 0]
+    training += ["--crop-px", 64, "--batch-size", 2, "--weights", "none", "--workers", 0]
     assert run(*training, "--validation", 0.3, "--accelerator", "cpu") == 0
     assert f"{out}: step 3, stopped by steps" in capsys.readouterr().out
     config = json.loads((out / "run.json").read_text())["config"]

@@ -68,6 +68,7 @@ def evaluate(
 
     Stills: FORMAT:PATH (coco:ann.json, nuclei:FOLDER; pixelkin train --help lists all)
     gives COCO AP, AP^r, Cityscapes AP, PQ, and for one class TP/(TP+FP+FN), SBD and |DiC|.
+    --model is an instance model, or otsu; several are separated by commas.
 
     Args:
         root: DAVIS folder that holds JPEGImages and Annotations, or FORMAT:PATH.

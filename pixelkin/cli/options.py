@@ -29,8 +29,7 @@ class Machine:
     """Which model runs, and where.
 
     Attributes:
-        model: checkpoint folder or hub id; the model inside the package where left out. For
-            stills an instance model, or otsu; several are separated by commas.
+        model: checkpoint folder or hub id; the model inside the package where left out.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
         engine: onnx (the graphs beside the checkpoint), torch, or auto (onnx on a CPU).
     """

@@ -1,7 +1,7 @@
 """Instances as clusters of embeddings.
 
 B. De Brabandere, D. Neven, L. Van Gool: "Semantic Instance Segmentation with a Discriminative Loss
-Function", CVPR workshops 2017, section 3.3: the foreground comes from a semantic head, its
+Function", CVPR workshops 2017, section 3.2: the foreground comes from a semantic head, its
 embeddings are grouped by mean-shift, or in one pass.
 """
 
@@ -22,7 +22,10 @@ class ClusterGrouping:
     """From embeddings and a semantic head to instances, by clusters.
 
     Attributes:
-        bandwidth: of the mean-shift. The paper takes δ_v = .5.
+        bandwidth: of the mean-shift, or radius of the one pass. 1.5 is δ_d: the loss asks for means
+            2 δ_d apart, so what is nearer than half of that is the same object. The paper takes
+            δ_v = .5, within which all pixels of an object lie once the loss is 0; until then it
+            takes objects to pieces (docs/model_zoo.md).
         method: "mean_shift", or "one_pass": thresholding around one pixel after the other, most
             certain first.
         min_foreground: probability from which a cell is foreground. Cells between a half and none
@@ -30,7 +33,7 @@ class ClusterGrouping:
         min_cells: smaller clusters are dropped.
     """
 
-    bandwidth: float = 0.5
+    bandwidth: float = 1.5
     method: Literal["mean_shift", "one_pass"] = "mean_shift"
     min_foreground: float = 0.5
     min_cells: int = 4

@@ -33,12 +33,12 @@ class Architecture(NamedTuple):
     """How an instance model is built.
 
     Attributes:
-        logits: number of classes → channels of the class head; None where the network takes the
-            number of classes itself.
+        logits: number of classes and grouping options → channels of the class head; None where the
+            network takes the number of classes itself.
         grouping: keyword options → fields to objects; None where the network finds objects itself.
     """
 
-    logits: Callable[[int], int] | None
+    logits: Callable[[int, Options], int] | None
     grouping: Callable[..., Grouping] | None
 
 
@@ -46,10 +46,14 @@ def _seeds(**options: Any) -> Grouping:
     return SeedGrouping(cuts=tuple(options.pop("cuts", CUTS)), **options)
 
 
+def _seed_logits(classes: int, grouping: Options) -> int:
+    return len(grouping.get("cuts", CUTS)) * (classes + 1)
+
+
 ARCHITECTURES = {
-    "instance_seeds": Architecture(lambda classes: len(CUTS) * (classes + 1), _seeds),
-    "instance_discriminative": Architecture(lambda classes: classes + 1, ClusterGrouping),
-    "instance_boundary": Architecture(lambda classes: 3, WatershedGrouping),
+    "instance_seeds": Architecture(_seed_logits, _seeds),
+    "instance_discriminative": Architecture(lambda classes, _: classes + 1, ClusterGrouping),
+    "instance_boundary": Architecture(lambda classes, _: 3, WatershedGrouping),
     "instance_mask_rcnn": Architecture(None, None),
 }
 """Fathi et al. 2017; De Brabandere et al. 2017; a U-Net with watershed; Mask R-CNN."""
@@ -63,7 +67,9 @@ def build_network(config: Options) -> nn.Module:
     if architecture.logits is None:
         boxes: nn.Module = mask_rcnn(classes, **options)
         return boxes
-    return small_instance_network(architecture.logits(classes), **options)
+    return small_instance_network(
+        architecture.logits(classes, config.get("grouping", {})), **options
+    )
 
 
 def build_segmenter(

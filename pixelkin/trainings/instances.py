@@ -16,12 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelkin.checkpoint import load_state
 from pixelkin.data.appearance import Blur, ColourJitter, Noise
 from pixelkin.data.instance_crops import InstanceCrops, collate_instances
 from pixelkin.data.transforms import Compose, RandomWindow
 from pixelkin.engine import Ramp, Training
 from pixelkin.errors import PixelkinError
 from pixelkin.instances.checkpoints import build_network, save_instance_model
+from pixelkin.loading import DEFAULT
 from pixelkin.losses.boundary import boundary_losses
 from pixelkin.losses.boxes import mask_rcnn_losses
 from pixelkin.losses.discriminative import discriminative_loss
@@ -37,6 +39,8 @@ from pixelkin.models.instance_embedding import CUTS, InstanceNet
 from pixelkin.structures import IGNORE, InstanceBatch, Sample
 
 Method = Literal["seeds", "discriminative", "boundary", "mask_rcnn"]
+
+Weights = Literal["imagenet", "shipped", "none"]
 
 SCORE_WEIGHT = 0.2
 """λ of the mask scores, reached after a ramp (Fathi et al. 2017, section 3.4)."""
@@ -79,7 +83,7 @@ def instance_training(
     backbone_rate: float = 0.25,
     grouping: dict[str, Any] | None = None,
     network: dict[str, Any] | None = None,
-    pretrained: bool = True,
+    weights: Weights = "imagenet",
     seed: int = 0,
     workers: int = 1,
     validate: Callable[[nn.Module, dict[str, Any]], dict[str, float]] | None = None,
@@ -101,7 +105,9 @@ def instance_training(
         learning_rate: of decoder and heads; the backbone's is `backbone_rate` of it.
         grouping: options of the grouping, kept in the checkpoint.
         network: further options of Mask R-CNN.
-        pretrained: start from ImageNet weights (`models.imagenet`).
+        weights: what the backbone starts from: "imagenet" (`models.imagenet`, a package of its
+            own), "shipped" (those of the model for clips that comes with pixelkin, which end at
+            stride 16), or "none".
         seed: of the initial weights.
         workers: processes that make windows.
         validate: (model, its configuration) → numbers.
@@ -115,17 +121,16 @@ def instance_training(
     )  # fmt: skip
     model = build_network(described)
     backbone = _backbone(model)
-    if pretrained:
-        load_efficientnet_lite0(backbone)
+    start_from(backbone, weights)
     # Random edges are nothing to keep.
-    frozen = FROZEN_STAGES if pretrained else -1
+    frozen = -1 if weights == "none" else FROZEN_STAGES
     optimizer = torch.optim.AdamW(
         _parameter_groups(model, backbone, learning_rate, backbone_rate, frozen_stages=frozen)
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 100) * max(0.0, 1 - step / steps) ** 0.9
     )
-    loss, weights = _losses(
+    loss, loss_weights = _losses(
         method, steps=steps, cuts=cuts, pixels_per_instance=pixels_per_instance,
         shares=shares, hard_scores=hard_scores, placed=px_per_unit > 0,
         grounded=ground_units > 0 and dimensions >= 3,
@@ -135,7 +140,7 @@ def instance_training(
     return Training(
         model=model,
         loss=loss,
-        loss_weights=weights,
+        loss_weights=loss_weights,
         optimizer=optimizer,
         schedule=schedule,
         data=InstanceCrops(
@@ -154,7 +159,7 @@ def instance_training(
                 "crop_px": crop_px, "scale": list(scale), "rotate": rotate, "seed": seed,
                 "pixels_per_instance": pixels_per_instance, "shares": shares,
                 "hard_scores": hard_scores, "learning_rate": learning_rate,
-                "backbone_rate": backbone_rate, "loss_weights": _written(weights),
+                "backbone_rate": backbone_rate, "loss_weights": _written(loss_weights),
                 **(config or {})},
     )  # fmt: skip
 
@@ -199,6 +204,28 @@ def _described(
 
 def _backbone(model: nn.Module) -> TimmBackbone:
     return next(module for module in model.modules() if isinstance(module, TimmBackbone))
+
+
+def start_from(backbone: TimmBackbone, weights: Weights) -> None:
+    """Fill a backbone EfficientNet-Lite0 with what its training starts from.
+
+    Raises:
+        PixelkinError: the ImageNet weights are not installed, or the shipped ones end below the
+            backbone's last stage.
+    """
+    if weights == "imagenet":
+        load_efficientnet_lite0(backbone)
+    elif weights == "shipped":
+        shipped = load_state(DEFAULT)
+        prefix = "embedding.backbone.net."
+        own = {key.removeprefix(prefix): v for key, v in shipped.items() if key.startswith(prefix)}
+        missing = [key for key in backbone.net.state_dict() if key not in own]
+        if missing:
+            raise PixelkinError(
+                f"the shipped weights have no {missing[0]}: they end at stride 16; "
+                "choose the weights imagenet or none"
+            )
+        backbone.net.load_state_dict(own)
 
 
 def _parameter_groups(

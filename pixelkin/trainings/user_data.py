@@ -24,7 +24,7 @@ from pixelkin.instances.checkpoints import build_segmenter
 from pixelkin.instances.scoring import evaluate_segmenter
 from pixelkin.instances.segmenter import shrunk
 from pixelkin.structures import IGNORE, Sample
-from pixelkin.trainings.instances import SMALLEST_PX, Method, instance_training
+from pixelkin.trainings.instances import SMALLEST_PX, Method, Weights, instance_training
 
 LARGE_PX = 96.0
 """Objects whose typical side exceeds this are seen shrunk: what a network sees around a cell is
@@ -157,7 +157,7 @@ def on_user_data(method: Method) -> Callable[..., Training]:
         px_per_unit: float = -1.0,
         seeds: int = 0,
         learning_rate: float = 2e-3,
-        pretrained: bool = True,
+        weights: Weights = "shipped",
         workers: int = 1,
         seed: int = 0,
     ) -> Training:
@@ -170,7 +170,7 @@ def on_user_data(method: Method) -> Callable[..., Training]:
         return train_on(
             train, held_out, method=method, shrink=shrink, px_per_unit=px_per_unit, seeds=seeds,
             steps=steps, batch_size=batch_size, crop_px=crop_px, rotate=rotate, stride=stride,
-            dimensions=dimensions, learning_rate=learning_rate, pretrained=pretrained,
+            dimensions=dimensions, learning_rate=learning_rate, weights=weights,
             workers=workers, seed=seed,
             config={"validation": validation, "held_out": 0 if held_out is None else len(held_out)},
         )  # fmt: skip

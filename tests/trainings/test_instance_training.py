@@ -59,7 +59,7 @@ def test_two_steps_of_every_method_give_a_model_that_loads(method, tmp_path):
         crop_px=64,
         dimensions=4,
         network={"channels": 8, "proposals": 50} if method == "mask_rcnn" else None,
-        pretrained=False,
+        weights="none",
         workers=0,
         validate=lambda model, config: {"classes": len(config["class_names"])},
         config={"note": "tiny"},
@@ -90,7 +90,7 @@ def test_two_steps_of_every_method_give_a_model_that_loads(method, tmp_path):
 
 
 def test_seeds_without_a_ground_or_without_cuts():
-    options = {"method": "seeds", "class_names": ("a",), "steps": 8, "pretrained": False}
+    options = {"method": "seeds", "class_names": ("a",), "steps": 8, "weights": "none"}
     sample = paint_instances(disc_still(0, side=64))
     training = instance_training([sample], ground_units=0.0, **options)
     assert set(training.loss_weights) == {"pairs", "scores"}
@@ -119,7 +119,7 @@ def test_scores_come_in_slowly():
         assert weights_at(weights, step) == {"pairs": 2.0, "scores": pytest.approx(value)}
     sample = paint_instances(disc_still(0, side=64))
     training = instance_training(
-        [sample], method="seeds", class_names=("a",), steps=100, pretrained=False
+        [sample], method="seeds", class_names=("a",), steps=100, weights="none"
     )
     assert training.loss_weights == {"pairs": 1.0, "scores": Ramp(0.2, 25), "ground": 1.0}
     written = json.loads(json.dumps(training.config), parse_constant=refuse)
@@ -352,7 +352,7 @@ class Squares(DiscStills):
     ],
 )
 def test_scale_units_and_seeds_follow_from_the_objects(side, count, expected):
-    options = {"method": "seeds", "steps": 4, "pretrained": False}
+    options = {"method": "seeds", "steps": 4, "weights": "none"}
     training = train_on(Squares(side, count), None, **options)
     config = training.config
     assert config["shrink"] == expected["shrink"]
@@ -374,7 +374,7 @@ def test_what_is_given_is_taken():
         progress=lambda done, total: steps.append((done, total)),
         grouping={"min_cells": 9},
         steps=4,
-        pretrained=False,
+        weights="none",
     )
     assert training.config["shrink"] == 2
     assert training.config["network"]["px_per_unit"] == 3.0
@@ -390,7 +390,7 @@ def test_validation_runs_through_the_segmenter_on_held_out_stills():
         DiscStills(2, side=64, radius=7),
         method="boundary",
         steps=4,
-        pretrained=False,
+        weights="none",
     )
     values = training.validate(training.model)
     assert set(values) == {"AP", "AP50", "AP75"}
