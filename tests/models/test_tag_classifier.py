@@ -54,48 +54,10 @@ def test_loss_equals_loops():
     costs = []
     for i in range(3):
         for c in range(4):
-            probability = 1 / (1 + math.exp(-float(logits[i, c])))
+            probability = 1 / (1 + math.exp(-logits[i, c].item()))
             costs.append(-math.log(probability if tags[i, c] else 1 - probability))
-    assert float(tag_loss(logits, tags)) == pytest.approx(sum(costs) / 12, rel=1e-12)
+    assert tag_loss(logits, tags).item() == pytest.approx(sum(costs) / 12, rel=1e-12)
     assert torch.autograd.gradcheck(lambda x: tag_loss(x, tags), (logits,))
-
-
-def test_a_few_steps_learn_tags_and_where_they_are():
-    """A bright square in one half of the image; the tag says nothing of the half."""
-    torch.manual_seed(0)
-    backbone = TimmBackbone("resnet18", strides=(8,), output_stride=None)
-    small = TagClassifier(backbone, 2, mean=MEAN, std=STD, dropout=0.0)
-    optimizer = torch.optim.Adam(small.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(count: int) -> tuple[torch.Tensor, torch.Tensor, list[bool]]:
-        images = torch.rand(count, 3, 32, 64, generator=generator) * 0.2
-        tags = torch.rand(count, 2, generator=generator) < 0.5
-        right = (torch.rand(count, generator=generator) < 0.5).tolist()
-        for image, tag, side in zip(images, tags, right, strict=True):
-            for channel in (0, 1):
-                if tag[channel]:
-                    image[channel, 8:24, 40 * side : 40 * side + 24] += 0.7
-        return images, tags, right
-
-    for _ in range(12):
-        images, tags, _ = draw(16)
-        loss = tag_loss(small(images), tags)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    small.eval()
-    images, tags, right = draw(32)
-    with torch.inference_mode():
-        assert float(((small(images) > 0) == tags).float().mean()) > 0.9
-        maps = small.activation_maps(images)
-    hits = [
-        bool(maps[i, c, :, 4:].max() > maps[i, c, :, :4].max()) == right[i]
-        for i in range(32)
-        for c in (0, 1)
-        if tags[i, c]
-    ]
-    assert sum(hits) / len(hits) > 0.9
 
 
 def test_classifier_mistakes_are_one_line(net):
