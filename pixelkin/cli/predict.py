@@ -78,7 +78,9 @@ def predict(
     An image that cannot be read is reported, the others go on; the exit status is then 1.
 
     Args:
-        model: checkpoint folder or hub id of an instance model, or otsu, which needs no training.
+        model: checkpoint folder or hub id of an instance model; or one that comes with pixelkin:
+            nuclei, nuclei-discriminative, pedestrians, pedestrians-discriminative, or otsu, which
+            is not learned.
         images: image files, and folders of images.
         out: folder for the results; files of an earlier run are replaced where names are equal.
         format: any of coco, coco-results (a plain list, to be judged by COCO tools), yolo,
@@ -165,10 +167,10 @@ def load_model(model: str, *, device: str, tile_px: int) -> Segmenter:
 
         return OtsuWatershed()
     from pixelkin import loading
-    from pixelkin.checkpoint import read_config, resolve
-    from pixelkin.instances.checkpoints import load_segmenter
+    from pixelkin.checkpoint import read_config
+    from pixelkin.instances.checkpoints import load_segmenter, model_folder
 
-    folder = resolve(model)
+    folder = model_folder(model)
     if read_config(folder).get("architecture") in loading.ARCHITECTURES:
         raise PixelkinError(
             f"{model} is a model for clips, expected one that finds instances; use "

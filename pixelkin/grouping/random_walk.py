@@ -28,7 +28,7 @@ from pixelkin.structures import IGNORE
 
 Method = Literal["chebyshev", "products"]
 
-# Subnormal numbers slow a product down many times, and what is left out here changes no digit of
+# Subnormal numbers slow a product down, and what is left out here changes no digit of
 # a float32: beside it in every row of W stands a 1.
 _SMALLEST_WEIGHT = 1e-20
 
@@ -101,7 +101,8 @@ def transition(
     if not (bool(values.min() >= 0) and bool(values.max() < math.inf)):
         raise PixelkinError("affinities are negative, infinite or NaN; expected 0 to 1")
     values[..., full.index((0, 0))] = 1
-    functional.threshold_(values.pow_(power), _SMALLEST_WEIGHT, 0.0)
+    values.pow_(power)
+    values.masked_fill_(values < _SMALLEST_WEIGHT, 0.0)
     values /= values.sum(2, keepdim=True)
     return Transition(values.flatten(0, 1), tuple(full), (height, width))
 
@@ -296,8 +297,9 @@ def one_step(
     if len(chosen):
         share = functional.one_hot(labels, classes).float()
         share /= share.sum(0).clamp_min(1)
-        chunk = _CHUNK_VALUES * (1 if rows.device.type == "cpu" else 64) // len(chosen)
-        for part, score in zip(rows.split(max(chunk, 1)), scores.split(max(chunk, 1)), strict=True):
-            distances = torch.cdist(part, rows[chosen], p=1)
-            score.copy_(distances.mul_(-power / rows.shape[1]).exp_() @ share)
+        chunk = max(_CHUNK_VALUES * (1 if rows.device.type == "cpu" else 64) // len(chosen), 1)
+        for start in range(0, len(rows), chunk):
+            distances = torch.cdist(rows[start : start + chunk], rows[chosen], p=1)
+            distances.mul_(-power / rows.shape[1]).exp_()
+            scores[start : start + chunk] = distances @ share
     return scores.T.reshape(classes, *confident.shape)

@@ -59,6 +59,28 @@ ARCHITECTURES = {
 """Fathi et al. 2017; De Brabandere et al. 2017; a U-Net with watershed; Mask R-CNN."""
 
 
+SHIPPED = {
+    name: Path(__file__).parents[1] / "weights" / name.replace("-", "_")
+    for name in (
+        "nuclei",
+        "nuclei-discriminative",
+        "pedestrians",
+        "pedestrians-discriminative",
+    )
+}
+"""Name → folder of the instance models inside the package."""
+
+
+def model_folder(source: str | Path) -> Path:
+    """The local folder of a checkpoint: a folder, the name of a shipped model, or a hub id.
+
+    A folder that exists is preferred to a shipped model of that name.
+    """
+    if isinstance(source, str) and source in SHIPPED and not Path(source).exists():
+        return SHIPPED[source]
+    return resolve(source)
+
+
 def build_network(config: Options) -> nn.Module:
     """The untrained network that a configuration describes."""
     architecture = _architecture(config)
@@ -105,7 +127,7 @@ def load_segmenter(
     """A trained instance model, ready to find objects.
 
     Args:
-        source: a checkpoint folder or a hub id.
+        source: a checkpoint folder, a key of `SHIPPED`, or a hub id.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
         tile_px: larger images are embedded in tiles; 0 never.
         grouping: options of the grouping to change, such as `seeds=400`.
@@ -113,7 +135,7 @@ def load_segmenter(
     Raises:
         PixelkinError: no such checkpoint, another architecture, or an unknown option.
     """
-    folder = resolve(source)
+    folder = model_folder(source)
     config = read_config(folder)
     try:
         model = build_network(config)
@@ -138,7 +160,7 @@ def save_instance_model(model: nn.Module, folder: Path, config: Options, card: s
 
 def is_instance_model(source: str | Path) -> bool:
     """Whether a checkpoint is one of these, not a model for clips."""
-    return read_config(resolve(source)).get("architecture") in ARCHITECTURES
+    return read_config(model_folder(source)).get("architecture") in ARCHITECTURES
 
 
 def _architecture(config: Options) -> Architecture:
