@@ -28,6 +28,12 @@ from pixelkin.structures import InstanceFields, Instances
 SEEDS_AREA_PX = 1024 * 1024
 """Images of more pixels hold more objects."""
 
+FIRST_SEEDS = 64
+"""Seeds that are chosen before asking whether more would find anything new."""
+
+REPEATED = 0.75
+"""Similarity to an earlier seed from which a seed repeats it."""
+
 LEAST_SIMILARITY = 0.1
 """Of a cell to the object that it is given to; what is less similar than this to every object stays
 background."""
@@ -42,9 +48,9 @@ class SeedGrouping:
 
     Attributes:
         cuts: similarities τ, in the order of the network's logits.
-        seeds: chosen at most. The paper finds that 100 cover nearly every object of VOC; images
-            with hundreds of objects need more. Images of over `SEEDS_AREA_PX` get more in
-            proportion.
+        seeds: chosen at most; no more are chosen once they only repeat others. The paper finds that
+            100 cover nearly every object of VOC; images with hundreds of objects need more. Images
+            of over `SEEDS_AREA_PX` get more in proportion.
         alpha: weight of a seed's distance from those before (the paper sweeps .1 to .6).
         min_score: seeds below are not grown. The paper keeps all and leaves it to the ranking;
             ours saves the time where precision is lost anyway.
@@ -104,13 +110,29 @@ class SeedGrouping:
         masks = shared_out(unlike(masks, cells, alike=self.alike), cells, able)
         return [one for one in masks if len(one.cells) >= self.min_cells]
 
+    def _choose(self, cells: Tensor, scores: Tensor, count: int) -> Tensor:
+        """Up to `count` seeds; fewer where the last ones only repeat those before.
+
+        Seeds are chosen one after the other, so fewer are the first of more.
+        """
+        some = min(FIRST_SEEDS, count)
+        while True:
+            chosen = choose_seeds(
+                cells, scores, count=some, alpha=self.alpha, floor=self.min_score
+            ).indices
+            if some == count or len(chosen) < some:
+                return chosen
+            before = 3 * some // 4
+            last = squared_distances(cells[chosen[before:]], cells[chosen[:before]]).amin(1)
+            if bool((last < distance_at(REPEATED)).all()):
+                return chosen
+            some = min(2 * some, count)
+
     def _grow(self, cells: Tensor, logits: Tensor, count: int) -> Iterator[CellMask]:
         """The mask of every seed at its best cut; overlapping, in the order of choice."""
         maps = logits.reshape(len(self.cuts), -1, len(cells))
         scores, cut, category = seediness(maps.softmax(1))
-        chosen = choose_seeds(
-            cells, scores, count=count, alpha=self.alpha, floor=self.min_score
-        ).indices
+        chosen = self._choose(cells, scores, count)
         radii = torch.tensor([distance_at(cut) for cut in self.cuts], device=cells.device)
         for start in range(0, len(chosen), SEEDS_AT_ONCE):
             seeds = chosen[start : start + SEEDS_AT_ONCE]
