@@ -13,7 +13,7 @@ bytes that torch's allocator has given out and not got back since the start, fro
 walked maps, inputs not counted; what a library allocates for itself is not in it, of the peer's
 as of ours.
 Growth: 21 maps of photos up to 2000×2000 pixels at stride 8, and 1 map at stride 1, the
-largest of which (a part of its own) takes half a minute and 2.5 GB.
+largest of which (a part of its own) should take half a minute and 2.5 GB.
 Results go to benchmarks/results/random_walk.json, the growth also to random_walk.png.
 """
 

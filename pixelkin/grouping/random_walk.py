@@ -134,7 +134,7 @@ def walk(
         method: "products" multiplies t times; "chebyshev" sums the series of x^t, cut where its
             coefficients left out sum to `tolerance`. √t times a constant (4.9 for 1e-6) products
             are enough: 78 for 256 steps, and never more than t.
-        tolerance: bounds ‖found − T^t M‖ / ‖M‖, up to rounding, in the norm weighted by D
+        tolerance: twice it bounds ‖found − T^t M‖ / ‖M‖, up to rounding, in the norm weighted by D
             (Σ_p D_p M_p²); of "chebyshev" only.
 
     Returns:
@@ -189,8 +189,8 @@ def chebyshev_series(steps: int, tolerance: float = 1e-6) -> dict[int, float]:
     """x^t = Σ_k c_k T_k(x) on [−1, 1], without the terms whose coefficients sum to `tolerance`.
 
     c_k = 2^(1−t) · binomial(t, (t − k) / 2) for k of t's parity, half of that for k = 0, else 0:
-    all positive, so that the sum of those left out bounds the error. The others are divided by
-    their sum, so that 1 stays 1.
+    all positive, so that the sum of those left out bounds their error. The others are divided by
+    their sum, so that 1 stays 1, which at most doubles it.
 
     Returns:
         Coefficient of each k that has one, ascending.
@@ -241,7 +241,8 @@ def _multiply(
     block = len(places)
     for start in range(0, len(values), block):
         part = values[start : start + block]
-        # Weighted sums of rows are what this is made for: a quarter faster than CSR products.
+        # Weighted sums of rows, about as fast as CSR products; one block's places serve all, so
+        # that half of a CSR matrix's memory is enough.
         product = functional.embedding_bag(
             places[: len(part)], source[start:], mode="sum", per_sample_weights=part
         )
