@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from pixelkin.checkpoint import save_checkpoint
-from pixelkin.data.instance_png import InstancePng
+from pixelkin.data.sources import open_source
 from pixelkin.data.synthetic_clips import SyntheticClips, collate_clips, shrink
-from pixelkin.data.yolo_seg import YoloSeg
 from pixelkin.engine import Training
 from pixelkin.grouping import evidence as ev
 from pixelkin.loading import load_model
@@ -27,9 +26,8 @@ from pixelkin.tracking import Question, as_parts, frame_cells, predict, remember
 
 def recipe(*, data: Path, steps: int = 500, batch_size: int = 2, frames: int = 3) -> Training:
     """Data, model, loss, optimiser."""
-    yolo, pngs = data / "labels", data / "masks"
-    stills = YoloSeg(data / "images", yolo) if yolo.is_dir() else InstancePng(data / "images", pngs)
-    samples = [shrink(paint_instances(one), longest_px=512) for one in stills]
+    stills = open_source(f"yolo:{data}" if (data / "labels").is_dir() else f"pngs:{data}")
+    samples = [shrink(paint_instances(stills[i]), longest_px=512) for i in range(len(stills))]
     model = load_model()
     return Training(
         model=model, loss=loss, loss_weights={"bce": 1.0, "jaccard": 1.0}, clip_norm=1.0,
