@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelkin.errors import PixelkinError
-from pixelkin.grouping.seed_instances import LEAST_SIMILARITY, SeedGrouping, member_cells
+from pixelkin.grouping.seed_instances import (
+    FIRST_SEEDS,
+    LEAST_SIMILARITY,
+    REPEATED,
+    SeedGrouping,
+    member_cells,
+)
+from pixelkin.grouping.similarity import distance_at
 from pixelkin.masks import decode_rle
 from pixelkin.structures import InstanceFields, Instances
 
@@ -41,6 +48,11 @@ def naive(embeddings, logits, grouping: SeedGrouping) -> list[tuple[float, int, 
         if best is None:
             break
         seeds.append(best)
+        if len(seeds) == FIRST_SEEDS < grouping.seeds:
+            before = 3 * FIRST_SEEDS // 4
+            news = [min(distances[s, e] for e in seeds[:before]) for s in seeds[before:]]
+            if max(news) < distance_at(REPEATED):
+                break
     taken = np.zeros(len(embeddings), bool)
     kept = []
     for seed in sorted(seeds, key=lambda s: -scores[s]):
@@ -51,18 +63,28 @@ def naive(embeddings, logits, grouping: SeedGrouping) -> list[tuple[float, int, 
             kept.append((scores[seed], category[seed], np.flatnonzero(free).tolist()))
     if not (grouping.ground_units and grouping.share_out):
         return kept
-    means = [embeddings[cells].mean(0) for _, _, cells in kept]
-    shared: list[list[int]] = [[] for _ in kept]
+    different: list[tuple[float, int, np.ndarray]] = []
+    for score, label, cells in kept:
+        mean = embeddings[cells].mean(0)
+        if all(sigma(((mean - other) ** 2).sum()) < grouping.alike for _, _, other in different):
+            different.append((score, label, mean))
+    shared: list[list[int]] = [[] for _ in different]
     for cell, embedding in enumerate(embeddings):
-        if kept and embedding[2] < grouping.share_out * grouping.ground_units:
-            apart = [((embedding - mean) ** 2).sum() for mean in means]
-            if 2 / (1 + math.exp(min(apart))) >= LEAST_SIMILARITY:
+        if different and embedding[2] < grouping.share_out * grouping.ground_units:
+            apart = [((embedding - mean) ** 2).sum() for _, _, mean in different]
+            if sigma(min(apart)) >= LEAST_SIMILARITY:
                 shared[int(np.argmin(apart))].append(cell)
-    return [
-        (score, label, cells)
-        for (score, label, _), cells in zip(kept, shared, strict=True)
-        if len(cells) >= grouping.min_cells
-    ]
+    found = []
+    for index, ((score, label, mean), cells) in enumerate(zip(different, shared, strict=True)):
+        others = [other for i, (_, _, other) in enumerate(different) if i != index]
+        nearest = max((sigma(((mean - other) ** 2).sum()) for other in others), default=0.0)
+        if len(cells) >= grouping.min_cells:
+            found.append((score * (1 - nearest), label, cells))
+    return sorted(found, key=lambda one: -one[0])
+
+
+def sigma(distance: float) -> float:
+    return 2 / (1 + math.exp(min(distance, 700)))
 
 
 def group(embeddings, logits, grouping: SeedGrouping, stride: int = 1) -> Instances:
@@ -85,11 +107,12 @@ def cells_of(found: Instances) -> list[list[int]]:
     alpha=st.sampled_from([0.1, 0.3, 0.6]),
     min_score=st.sampled_from([0.05, 0.5]),
     share_out=st.sampled_from([0.0, 0.4, 0.7]),
+    alike=st.sampled_from([0.25, 0.5, 1.1]),
     keep=st.sampled_from([0.0, 0.5, 1.0]),
     min_cells=st.sampled_from([1, 4]),
 )
 def test_equals_dense_masks_made_naively(
-    number, classes, cuts, seeds, alpha, min_score, share_out, keep, min_cells
+    number, classes, cuts, seeds, alpha, min_score, share_out, alike, keep, min_cells
 ):
     rng = np.random.default_rng(number)
     # Squared distances are exact, so rounding moves none over a cut; some cells coincide.
@@ -107,6 +130,7 @@ def test_equals_dense_masks_made_naively(
         min_cells=min_cells,
         ground_units=2.0,
         share_out=share_out,
+        alike=alike,
     )
     found, expected = group(embeddings, logits, grouping), naive(embeddings, logits, grouping)
     assert cells_of(found) == [cells for _, _, cells in expected]
