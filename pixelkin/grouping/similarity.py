@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelkin.errors import PixelkinError
+from pixelkin.grouping.blocks import PixelBlocks, changes_of_masks
 
 SMALLEST_DISTANCE = 1e-4
 """Below it `log_dissimilarity` is flat (−9.9, gradient 0); its steepest gradient is 10⁴.
@@ -26,6 +27,9 @@ The logarithm is −∞ at 0. Rounding of `squared_distances` reaches this size 
 
 _CHUNK_VALUES = 1 << 18
 """Distances per matrix product on a CPU: 1 MB of float32, which stays in a usual L2 cache."""
+
+_LEAST_BLOCKS = 4096
+"""Pixels below which balls cost more than they save."""
 
 
 def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
@@ -111,11 +115,7 @@ def similar(
     Raises:
         PixelkinError: unequal dimensions or lengths, or `chunk` < 1.
     """
-    _check_rows(embeddings, seeds)
-    if distances.shape != seeds.shape[:1]:
-        raise PixelkinError(
-            f"distances {tuple(distances.shape)} for {len(seeds)} seeds: expected one per seed"
-        )
+    _check_seeds(embeddings, seeds, distances)
     if chunk is None:
         chunk = max(_CHUNK_VALUES // max(len(seeds), 1), 256)
         chunk *= 1 if embeddings.device.type == "cpu" else 64
@@ -155,6 +155,7 @@ def similar_rles(
     distances: Float[Tensor, " t"],
     *,
     size_hw: tuple[int, int],
+    blocks: PixelBlocks | None = None,
 ) -> list[bytes]:
     """`similar` as run lengths, one mask per seed, made without any mask in memory.
 
@@ -164,6 +165,7 @@ def similar_rles(
         seeds: float (T, D), embeddings of the seeds.
         distances: float (T,), squared.
         size_hw: height and width of the field in pixels.
+        blocks: of these embeddings, where they were made before; on a CPU only.
 
     Returns:
         COCO compressed counts of each seed.
@@ -177,6 +179,13 @@ def similar_rles(
             f"{len(embeddings)} embeddings for {size_hw[1]}×{size_hw[0]} pixels: "
             f"expected {pixels}, column by column"
         )
+    if blocks is None and embeddings.device.type == "cpu" and pixels >= _LEAST_BLOCKS:
+        blocks = PixelBlocks(embeddings)
+    if blocks is not None and blocks.usable:
+        _check_seeds(embeddings, seeds, distances)
+        owner, place = np.divmod(changes_of_masks(blocks, seeds, distances), pixels + 1)
+        inner = place < pixels
+        return _compress(place[inner], np.bincount(owner[inner], minlength=len(seeds)), pixels)
     # Eight seeds to a machine word; nothing is near the ones that fill the last word.
     fill = -len(seeds) % 8
     found_seeds, found_places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -228,6 +237,16 @@ def _compress(
     text = np.stack(digits, 1)[taken].tobytes()
     stops = np.cumsum(taken.sum(1))[ends - 1].tolist()
     return [text[a:b] for a, b in zip([0, *stops[:-1]], stops, strict=True)]
+
+
+def _check_seeds(
+    embeddings: Float[Tensor, "n d"], seeds: Float[Tensor, "t d"], distances: Float[Tensor, " t"]
+) -> None:
+    _check_rows(embeddings, seeds)
+    if distances.shape != seeds.shape[:1]:
+        raise PixelkinError(
+            f"distances {tuple(distances.shape)} for {len(seeds)} seeds: expected one per seed"
+        )
 
 
 def _check_rows(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelkin.errors import PixelkinError
-from pixelkin.grouping import seeds
+from pixelkin.grouping import lazy_seeds, seeds
 from pixelkin.grouping.seeds import choose_seeds, seediness
 
 
@@ -107,9 +107,25 @@ def test_bounds_choose_the_same_pixels_as_every_distance(n, d, alpha, offset, nu
     scores[(7 * number) % n] = math.nan
     expected = seeds._plain(rows, scores, 40, alpha, 0.1)
     assert len(expected) > 5
-    with mock.patch.object(seeds, "_FIRST", 2), mock.patch.object(seeds, "_MORE", 5):
-        assert seeds._lazy(rows, scores, 40, alpha, 0.1) == expected
-    assert choose_seeds(rows, scores, count=40, alpha=alpha, floor=0.1).indices.tolist() == expected
+    few = {"_MOST_RUNS": 5, "_MOST_CANDIDATES": 9, "_MOST_PIXELS": 7, "_ACTIVE": 0.7}
+    # Not to be asked, but where squares overflow.
+    unused = {"_plain": seeds._plain if offset > 1e6 else None}
+    for changed in ({"_SHARE": 0.9}, few):
+        with mock.patch.multiple(lazy_seeds, **changed), mock.patch.multiple(seeds, **unused):
+            found = choose_seeds(rows, scores, count=40, alpha=alpha, floor=0.1)
+        assert found.indices.tolist() == expected
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05])
+def test_weights_beyond_32_bits_choose_the_same_pixels(alpha):
+    """Scores so low that their weights vanish, ties by the thousand, and seeds to the last one."""
+    rows = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 2.0], [9.0, 9.0], [1.0, 1.0]])
+    label = torch.arange(5000) // 1000
+    scores = torch.tensor([0.9, 0.9, 1e-3, 1e-6, 0.5])[label]
+    expected = seeds._plain(rows[label], scores, 9, alpha, 0.0)
+    assert len(expected) == 5
+    found = choose_seeds(rows[label], scores, count=9, alpha=alpha)
+    assert found.indices.tolist() == expected
 
 
 def test_pixels_without_numbers_are_passed_over():
