@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pixelkin.errors import PixelkinError
+from pixelkin.grouping.blocks import PixelBlocks, changes_of_masks
 from pixelkin.grouping.cells import CellMask, instances_of, suppress
 from pixelkin.grouping.nearest import nearest
 from pixelkin.grouping.seeds import choose_seeds, seediness
@@ -110,7 +111,9 @@ class SeedGrouping:
         masks = shared_out(unlike(masks, cells, alike=self.alike), cells, able)
         return [one for one in masks if len(one.cells) >= self.min_cells]
 
-    def _choose(self, cells: Tensor, scores: Tensor, count: int) -> Tensor:
+    def _choose(
+        self, cells: Tensor, scores: Tensor, count: int, blocks: PixelBlocks | None
+    ) -> Tensor:
         """Up to `count` seeds; fewer where the last ones only repeat those before.
 
         Seeds are chosen one after the other, so fewer are the first of more.
@@ -118,7 +121,7 @@ class SeedGrouping:
         some = min(FIRST_SEEDS, count)
         while True:
             chosen = choose_seeds(
-                cells, scores, count=some, alpha=self.alpha, floor=self.min_score
+                cells, scores, count=some, alpha=self.alpha, floor=self.min_score, blocks=blocks
             ).indices
             if some == count or len(chosen) < some:
                 return chosen
@@ -132,11 +135,12 @@ class SeedGrouping:
         """The mask of every seed at its best cut; overlapping, in the order of choice."""
         maps = logits.reshape(len(self.cuts), -1, len(cells))
         scores, cut, category = seediness(maps.softmax(1))
-        chosen = self._choose(cells, scores, count)
+        blocks = PixelBlocks(cells) if cells.device.type == "cpu" else None
+        chosen = self._choose(cells, scores, count, blocks)
         radii = torch.tensor([distance_at(cut) for cut in self.cuts], device=cells.device)
         for start in range(0, len(chosen), SEEDS_AT_ONCE):
             seeds = chosen[start : start + SEEDS_AT_ONCE]
-            masks = member_cells(cells, cells[seeds], radii[cut[seeds]])
+            masks = member_cells(cells, cells[seeds], radii[cut[seeds]], blocks=blocks)
             for mask, c, s in zip(masks, category[seeds], scores[seeds], strict=True):
                 yield CellMask(mask, int(c), float(s))
 
@@ -194,7 +198,7 @@ def shared_out(masks: Sequence[CellMask], cells: Tensor, able: Tensor) -> list[C
 
 
 def member_cells(
-    embeddings: Tensor, seeds: Tensor, distances: Tensor
+    embeddings: Tensor, seeds: Tensor, distances: Tensor, *, blocks: PixelBlocks | None = None
 ) -> list[Int[np.ndarray, " k"]]:
     """Indices of the cells within each seed's squared distance, ascending.
 
@@ -202,7 +206,10 @@ def member_cells(
         embeddings: float (N, D).
         seeds: float (T, D).
         distances: float (T,).
+        blocks: of these embeddings, on a CPU.
     """
+    if blocks is not None and blocks.usable:
+        return _members_by_blocks(blocks, seeds, distances)
     found, start = [], 0
     for inside in similar(embeddings, seeds, distances):
         hits = inside.nonzero()
@@ -214,3 +221,15 @@ def member_cells(
     cells = hits[order, 0].cpu().numpy()
     counts = torch.bincount(hits[:, 1], minlength=len(seeds)).cpu().numpy()
     return np.split(cells, np.cumsum(counts)[:-1])
+
+
+def _members_by_blocks(
+    blocks: PixelBlocks, seeds: Tensor, distances: Tensor
+) -> list[Int[np.ndarray, " k"]]:
+    runs = changes_of_masks(blocks, seeds, distances).reshape(-1, 2)
+    lengths = runs[:, 1] - runs[:, 0]
+    ends = np.cumsum(lengths)
+    owner, begins = np.divmod(runs[:, 0], len(blocks.embeddings) + 1)
+    cells = np.arange(lengths.sum()) + np.repeat(begins - ends + lengths, lengths)
+    runs_before = np.searchsorted(owner, np.arange(1, len(seeds)))
+    return np.split(cells, np.concatenate([[0], ends])[runs_before])
