@@ -22,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -244,7 +245,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     # Parts can be measured one by one: what was not measured now stays as it was.
-    report: dict[str, object] = json.loads(given.out.read_text()) if given.out.exists() else {}
+    report: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
     load = [round(v, 2) for v in os.getloadavg()]
     if given.part != "growth":
         report["split"] = []
@@ -262,9 +263,11 @@ def main() -> None:
             panels.append((by, points, slopes))
             report[f"by_{by}"] = {"points": points, "log_log_slope_of_least": slopes}
         plot(given.out.with_suffix(".png"), panels)
-    report |= {"device": given.device, "threads": given.threads, "rounds": given.rounds}
-    report["load_average"] = load
-    atomic_write(given.out, json.dumps({**report, **provenance()}, indent=1) + "\n")
+    made = {"device": given.device, "threads": given.threads, "rounds": given.rounds}
+    made |= {"load_average": load, **provenance()}
+    for part in ("split", "growth") if given.part == "all" else (given.part,):
+        report.setdefault("made", {})[part] = made
+    atomic_write(given.out, json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
