@@ -21,7 +21,6 @@ from pixelkin.trainings.user_data import train_on
 
 VALIDATION = 0.2
 DEVELOPMENT = 0.15
-GROUPING = {"alike": 0.25}  # nuclei are round: two masks that alike are halves of one
 
 
 def recipe(
@@ -61,8 +60,7 @@ def recipe(
         train, held_out, method=method, steps=steps, batch_size=batch_size, crop_px=128,
         scale=(0.6, 1.6), rotate=True, shrink=1, stride=1, dimensions=dimensions,
         px_per_unit=px_per_unit, cuts=cuts, pixels_per_instance=pixels_per_instance,
-        hard_scores=hard_scores, seeds=500, grouping=GROUPING if method == "seeds" else None,
-        seed=seed, workers=workers,
+        hard_scores=hard_scores, seeds=500, seed=seed, workers=workers,
         config={"data": data.name, "judge": judge, "held_out": len(held_out)},
         **({"shares": None} if paper_pairs else {}),
     )  # fmt: skip

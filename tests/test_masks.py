@@ -292,4 +292,6 @@ def test_a_window_encodes_as_the_image_that_holds_it(size, window, seed, share):
     inside = np.random.default_rng(seed).random((h, w)) < share
     whole = np.zeros(size, bool)
     whole[top : top + h, left : left + w] = inside
-    assert encode_window(inside, corner_xy=(left, top), size_hw=size) == encode_rle(whole)
+    assert masks.encode_window(inside, corner_xy=(left, top), size_hw=size) == masks.encode_rle(
+        whole
+    )
