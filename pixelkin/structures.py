@@ -42,10 +42,11 @@ class Sample:
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
-        labels: int64 (H, W): 0 background, 1 … n instances, `IGNORE` unknown.
+        labels: int64 (H, W). Of instances: 0 background, 1 … n, `IGNORE` unknown. Of a class map:
+            indices into the data set's `class_names`, `IGNORE` unknown.
         name: unique within its data set; used for splits and messages.
-        categories: of the instances in the order of their labels, each an index into the data
-            set's `class_names`; empty where a data set has no classes.
+        categories: of instances in the order of their labels, each an index into the data
+            set's `class_names`; empty where a data set has no classes, and for class maps.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -121,6 +122,26 @@ class InstanceBatch:
         return InstanceBatch(
             self.images.to(device), self.labels.to(device), self.categories.to(device)
         )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N stills of one size with a class per pixel.
+
+    Attributes:
+        images: float32 (N, 3, H, W) in [0, 1], RGB.
+        labels: int64 (N, H, W): indices into `class_names`, or `IGNORE`.
+        weights: float32 (N, H, W), what each pixel's loss is multiplied by; None for 1 everywhere.
+    """
+
+    images: Float[Tensor, "n 3 h w"]
+    labels: Int64[Tensor, "n h w"]
+    weights: Float[Tensor, "n h w"] | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        weights = None if self.weights is None else self.weights.to(device)
+        return Batch(self.images.to(device), self.labels.to(device), weights)
 
 
 @dataclass(frozen=True)

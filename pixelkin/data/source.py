@@ -1,15 +1,18 @@
 """What all data sets of annotated stills have in common, and parts of them."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from pixelkin.data.splits import split_by_name
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import InstanceSample
+from pixelkin.structures import InstanceSample, Sample
+
+ItemT = TypeVar("ItemT")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
 
 
-class InstanceSource(Protocol):
-    """A data set of stills with instances; every module of an encoding has one.
+class Source(Protocol[ItemT_co]):
+    """A data set of annotated stills; every module of an encoding has one.
 
     Constructing it checks folders and raises `PixelkinError`; samples are read as they are asked
     for, and again each time.
@@ -21,14 +24,25 @@ class InstanceSource(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the categories: an instance's category is an index into them."""
+        """Of instances: a category is an index into them, and background is none of them. Of class
+        maps: a label is an index into them, background included where the data set has it."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> InstanceSample: ...
+    def __getitem__(self, index: int) -> ItemT_co: ...
 
 
-class Subset:
+InstanceSource = Source[InstanceSample]
+"""Stills with instances."""
+
+SemanticSource = Source[Sample]
+"""Stills with a class per pixel: `Sample.labels` are indices into `class_names`, or `IGNORE`.
+
+Where a data set has more than 255 classes, index 255 is nobody's and its name is empty.
+"""
+
+
+class Subset(Generic[ItemT]):
     """Some stills of a source, in the order of `indices`.
 
     Args:
@@ -39,7 +53,7 @@ class Subset:
     names: list[str]
     class_names: tuple[str, ...]
 
-    def __init__(self, source: InstanceSource, indices: Sequence[int]) -> None:
+    def __init__(self, source: Source[ItemT], indices: Sequence[int]) -> None:
         self._source = source
         self._indices = list(indices)
         names = source.names
@@ -49,11 +63,13 @@ class Subset:
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> InstanceSample:
+    def __getitem__(self, index: int) -> ItemT:
         return self._source[self._indices[index]]
 
 
-def split_source(source: InstanceSource, *, validation: float) -> tuple[Subset, Subset]:
+def split_source(
+    source: Source[ItemT], *, validation: float
+) -> tuple[Subset[ItemT], Subset[ItemT]]:
     """(training, validation) parts of `source`, by name as `splits.split_by_name` draws them.
 
     Args:
