@@ -16,14 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelkin.checkpoint import load_state
-from pixelkin.data.appearance import Blur, ColourJitter, Noise
 from pixelkin.data.instance_crops import InstanceCrops, collate_instances
-from pixelkin.data.transforms import Compose, RandomWindow
 from pixelkin.engine import Ramp, Training
 from pixelkin.errors import PixelkinError
 from pixelkin.instances.checkpoints import build_network, save_instance_model
-from pixelkin.loading import DEFAULT
 from pixelkin.losses.boundary import boundary_losses
 from pixelkin.losses.boxes import mask_rcnn_losses
 from pixelkin.losses.discriminative import discriminative_loss
@@ -33,24 +29,26 @@ from pixelkin.losses.metric_instances import (
     SHARES,
     metric_instance_losses,
 )
-from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm, trainable
-from pixelkin.models.imagenet import load_efficientnet_lite0
+from pixelkin.models.backbone import freeze_batch_norm
 from pixelkin.models.instance_embedding import CUTS, InstanceNet
 from pixelkin.structures import IGNORE, InstanceBatch, Sample
+from pixelkin.trainings.augmentation import augmentation
+from pixelkin.trainings.backbones import (
+    Weights,
+    backbone_of,
+    frozen_stages,
+    parameter_groups,
+    poly_schedule,
+    start_from,
+)
 
 Method = Literal["seeds", "discriminative", "boundary", "mask_rcnn"]
-
-Weights = Literal["imagenet", "shipped", "none"]
 
 SCORE_WEIGHT = 0.2
 """λ of the mask scores, reached after a ramp (Fathi et al. 2017, section 3.4)."""
 
 SMALLEST_PX = 12
 """Instances of fewer pixels in a window are ignored: scraps at its edge."""
-
-FROZEN_STAGES = 2
-"""The backbone's stem and so many of its stages keep ImageNet's weights: edges and colours are the
-same everywhere, and their gradients at high resolution would take a fifth of the time."""
 
 RAMP_SHARE = 0.25
 """Share of the steps that the ramp takes. The paper does not state it; early masks are random, and
@@ -120,15 +118,16 @@ def instance_training(
         grouping=grouping or {}, network=network or {},
     )  # fmt: skip
     model = build_network(described)
-    backbone = _backbone(model)
+    backbone = backbone_of(model)
     start_from(backbone, weights)
-    # Random edges are nothing to keep.
-    frozen = -1 if weights == "none" else FROZEN_STAGES
     optimizer = torch.optim.AdamW(
-        _parameter_groups(model, backbone, learning_rate, backbone_rate, frozen_stages=frozen)
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 100) * max(0.0, 1 - step / steps) ** 0.9
+        parameter_groups(
+            model,
+            backbone,
+            learning_rate=learning_rate,
+            backbone_rate=backbone_rate,
+            frozen_stages=frozen_stages(weights),
+        )
     )
     loss, loss_weights = _losses(
         method, steps=steps, cuts=cuts, pixels_per_instance=pixels_per_instance,
@@ -142,9 +141,9 @@ def instance_training(
         loss=loss,
         loss_weights=loss_weights,
         optimizer=optimizer,
-        schedule=schedule,
+        schedule=poly_schedule(optimizer, steps),
         data=InstanceCrops(
-            samples, _augmentation(crop_px, scale, rotate), repeats=repeats, min_pixels=SMALLEST_PX
+            samples, augmentation(crop_px, scale, rotate), repeats=repeats, min_pixels=SMALLEST_PX
         ),
         collate=collate_instances,
         batch_size=batch_size,
@@ -202,70 +201,6 @@ def _described(
     }
 
 
-def _backbone(model: nn.Module) -> TimmBackbone:
-    return next(module for module in model.modules() if isinstance(module, TimmBackbone))
-
-
-def start_from(backbone: TimmBackbone, weights: Weights) -> None:
-    """Fill a backbone EfficientNet-Lite0 with what its training starts from.
-
-    Raises:
-        PixelkinError: the ImageNet weights are not installed, or the shipped ones end below the
-            backbone's last stage.
-    """
-    if weights == "imagenet":
-        load_efficientnet_lite0(backbone)
-    elif weights == "shipped":
-        shipped = load_state(DEFAULT)
-        prefix = "embedding.backbone.net."
-        own = {key.removeprefix(prefix): v for key, v in shipped.items() if key.startswith(prefix)}
-        missing = [key for key in backbone.net.state_dict() if key not in own]
-        if missing:
-            raise PixelkinError(
-                f"the shipped weights have no {missing[0]}: they end at stride 16; "
-                "choose the weights imagenet or none"
-            )
-        backbone.net.load_state_dict(own)
-
-
-def _parameter_groups(
-    model: nn.Module,
-    backbone: TimmBackbone,
-    rate: float,
-    backbone_rate: float,
-    *,
-    frozen_stages: int,
-) -> list[dict[str, Any]]:
-    for name, parameter in backbone.net.named_parameters():
-        stage = int(name.split(".")[1]) if name.startswith("blocks.") else -1
-        parameter.requires_grad_(stage >= frozen_stages)
-    freeze_batch_norm(backbone)
-    slow = trainable(backbone)
-    known = {id(p) for p in backbone.parameters()}
-    fast = [p for p in model.parameters() if id(p) not in known]
-    return [
-        {"params": slow, "lr": rate * backbone_rate, "weight_decay": 1e-4},
-        {"params": fast, "lr": rate, "weight_decay": 1e-4},
-    ]
-
-
-def _augmentation(crop_px: int, scale: tuple[float, float], rotate: bool) -> Compose:
-    return Compose(
-        (
-            RandomWindow(
-                (crop_px, crop_px),
-                scale=scale,
-                rotate_degrees=180 if rotate else 8,
-                flip=True,
-                near_instance=0.8,
-            ),
-            ColourJitter(brightness=0.2, contrast=0.3, gamma=0.3, saturation=0.3, hue_degrees=10),
-            Blur(probability=0.1),
-            Noise(probability=0.2),
-        )
-    )
-
-
 def _losses(
     method: Method,
     *,
@@ -311,7 +246,7 @@ def cell_labels(labels: Tensor, stride: int) -> Tensor:
 
 def _train_mode(model: nn.Module) -> None:
     # `train()` of the engine has switched the backbone's statistics on again.
-    freeze_batch_norm(_backbone(model))
+    freeze_batch_norm(backbone_of(model))
 
 
 def seeds_loss(

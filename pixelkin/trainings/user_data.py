@@ -24,7 +24,8 @@ from pixelkin.instances.checkpoints import build_segmenter
 from pixelkin.instances.scoring import evaluate_segmenter
 from pixelkin.instances.segmenter import shrunk
 from pixelkin.structures import IGNORE, Sample
-from pixelkin.trainings.instances import SMALLEST_PX, Method, Weights, instance_training
+from pixelkin.trainings.backbones import Weights
+from pixelkin.trainings.instances import SMALLEST_PX, Method, instance_training
 
 LARGE_PX = 96.0
 """Objects whose typical side exceeds this are seen shrunk: what a network sees around a cell is

@@ -20,6 +20,7 @@ from pixelkin.losses.discriminative import discriminative_loss
 from pixelkin.masks import paint_instances
 from pixelkin.models.instance_embedding import InstanceNet
 from pixelkin.structures import IGNORE, InstanceBatch, InstanceFields, Sample, nth_instance_id
+from pixelkin.trainings import backbones
 from pixelkin.trainings.instances import (
     cell_labels,
     discriminative_losses,
@@ -99,7 +100,7 @@ def test_seeds_without_a_ground_or_without_cuts():
 
 
 def test_the_lowest_stages_of_a_trained_backbone_are_kept(monkeypatch):
-    monkeypatch.setattr(trainings, "load_efficientnet_lite0", lambda backbone: None)
+    monkeypatch.setattr(backbones, "load_efficientnet_lite0", lambda backbone: None)
     sample = paint_instances(disc_still(0, side=64))
     training = instance_training([sample], method="boundary", class_names=("a",), steps=8)
     kept = {
