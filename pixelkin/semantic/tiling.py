@@ -105,11 +105,11 @@ def _within(
 ) -> Int64[np.ndarray, " n"]:
     """Indices beyond 0 … length − 1 brought back, by repeating the border or by mirrors at it."""
     if not mirrored or length == 1:
-        return np.clip(index, 0, length - 1)
+        clipped: Int64[np.ndarray, " n"] = np.clip(index, 0, length - 1)
+        return clipped
     period = 2 * (length - 1)
-    folded = index % period
-    found: Int64[np.ndarray, " n"] = np.minimum(folded, period - folded)
-    return found
+    folded: Int64[np.ndarray, " n"] = np.minimum(index % period, -index % period)
+    return folded
 
 
 def _to_tensor(

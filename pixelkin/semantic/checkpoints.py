@@ -1,0 +1,161 @@
+"""Semantic models as checkpoints: what `config.json` says, and what is built from it.
+
+    {"architecture": "semantic_unet", "class_names": ["sky", "road"], "network": {"channels": 32}}
+
+`network` holds keyword arguments of the constructor in `ARCHITECTURES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pixelkin.checkpoint import load_into, load_state, read_config, resolve, save_checkpoint
+from pixelkin.errors import PixelkinError
+from pixelkin.runtime import pick_device
+from pixelkin.semantic.segmenter import SemanticSegmenter
+
+Options = Mapping[str, Any]
+
+
+# Imports within: to run one network needs none of the others.
+
+
+def _fcn(classes: int, **options: Any) -> nn.Module:
+    from pixelkin.models.fcn import FCN
+
+    return FCN(classes, **options)
+
+
+def _unet(classes: int, **options: Any) -> nn.Module:
+    from pixelkin.models.unet import UNet
+
+    return UNet(classes, **options)
+
+
+def _segnet(classes: int, **options: Any) -> nn.Module:
+    from pixelkin.models.segnet import SegNet
+
+    return SegNet(classes, **options)
+
+
+def _deeplab_v2(classes: int, **options: Any) -> nn.Module:
+    from pixelkin.models.deeplab_v2 import deeplab_v2
+
+    return deeplab_v2(classes, **options)
+
+
+def _deeplab_v3_plus(classes: int, **options: Any) -> nn.Module:
+    from pixelkin.models.deeplab_v3_plus import deeplab_v3_plus
+
+    return deeplab_v3_plus(classes, **options)
+
+
+def _timm_fcn(classes: int, **options: Any) -> nn.Module:
+    from pixelkin.models.timm_segmentation import timm_fcn
+
+    return timm_fcn(classes, **options)
+
+
+def _light(classes: int, **options: Any) -> nn.Module:
+    from pixelkin.models.timm_segmentation import small_semantic_network
+
+    return small_semantic_network(classes, **options)
+
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "semantic_fcn": _fcn,
+    "semantic_unet": _unet,
+    "semantic_segnet": _segnet,
+    "semantic_deeplab_v2": _deeplab_v2,
+    "semantic_deeplab_v3_plus": _deeplab_v3_plus,
+    "semantic_timm_fcn": _timm_fcn,
+    "semantic_light": _light,
+}
+"""Name → (number of classes, options of the network) → an untrained `SemanticNetwork`."""
+
+
+def build_network(config: Options) -> nn.Module:
+    """The untrained network that a configuration describes.
+
+    Raises:
+        PixelkinError: the architecture is unknown, or there is no such option of it.
+    """
+    name = config.get("architecture")
+    if name not in ARCHITECTURES:
+        raise PixelkinError(
+            f"the architecture is {name!r}: expected one of {', '.join(ARCHITECTURES)}; "
+            "choose another checkpoint"
+        )
+    # JSON has no tuples.
+    options = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config.get("network", {}).items()
+    }
+    try:
+        return ARCHITECTURES[name](len(config["class_names"]), **options)
+    except (KeyError, TypeError) as error:
+        raise PixelkinError(
+            f"the configuration does not describe a {name} ({error}); correct the option, or "
+            "train the model again"
+        ) from error
+
+
+def build_segmenter(
+    model: nn.Module,
+    config: Options,
+    *,
+    device: torch.device | str = "cpu",
+    tile_px: int = 1024,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+) -> SemanticSegmenter:
+    """A model under the class names of its configuration; options as of `SemanticSegmenter`."""
+    names = tuple(config["class_names"])
+    return SemanticSegmenter(
+        model, class_names=names, device=device, tile_px=tile_px, scales=scales, flip=flip
+    )
+
+
+def load_semantic_segmenter(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    tile_px: int = 1024,
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+) -> SemanticSegmenter:
+    """A trained semantic model, ready to give every pixel a class.
+
+    Args:
+        source: a checkpoint folder, or a hub id.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
+        tile_px, scales, flip: see `SemanticSegmenter`.
+
+    Raises:
+        PixelkinError: no such checkpoint, or another architecture.
+    """
+    folder = resolve(source)
+    config = read_config(folder)
+    try:
+        model = build_network(config)
+    except PixelkinError as error:
+        raise PixelkinError(f"{folder}: {error}") from error
+    load_into(model, load_state(folder), source=folder)
+    return build_segmenter(
+        model, config, device=pick_device(device), tile_px=tile_px, scales=scales, flip=flip
+    )
+
+
+def save_semantic_model(model: nn.Module, folder: Path, config: Options, card: str) -> None:
+    """Write a checkpoint that `load_semantic_segmenter` reads."""
+    save_checkpoint(folder, model.state_dict(), config, card)
+
+
+def is_semantic_model(source: str | Path) -> bool:
+    """Whether a checkpoint is one of these, not of a model for clips or instances."""
+    return read_config(resolve(source)).get("architecture") in ARCHITECTURES

@@ -1,0 +1,62 @@
+"""Semantic models through a folder and back."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from semantic_stand_ins import Padded
+
+from pixelkin.errors import PixelkinError
+from pixelkin.semantic import checkpoints
+from pixelkin.semantic.checkpoints import (
+    build_network,
+    build_segmenter,
+    is_semantic_model,
+    load_semantic_segmenter,
+    save_semantic_model,
+)
+
+CONFIG = {"architecture": "stand-in", "class_names": ["sky", "road"], "network": {"width": 6}}
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(monkeypatch):
+    monkeypatch.setitem(checkpoints.ARCHITECTURES, "stand-in", Padded)
+
+
+def test_a_loaded_model_gives_the_same_classes(tmp_path):
+    torch.manual_seed(3)
+    model = build_network(CONFIG)
+    save_semantic_model(model, tmp_path / "model", CONFIG, "# A card\n")
+    assert is_semantic_model(tmp_path / "model")
+    image = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
+    loaded = load_semantic_segmenter(tmp_path / "model", device="cpu", tile_px=0, flip=True)
+    expected = build_segmenter(model, CONFIG, tile_px=0, flip=True).scores(image)
+    assert loaded.class_names == ("sky", "road")
+    assert np.array_equal(loaded.scores(image), expected)
+
+
+def test_lists_of_the_file_become_tuples(monkeypatch):
+    given = {}
+
+    def build(classes, **options):
+        given.update(options)
+        return Padded(classes)
+
+    monkeypatch.setitem(checkpoints.ARCHITECTURES, "other", build)
+    build_network({**CONFIG, "architecture": "other", "network": {"widths": [1, 2]}})
+    assert given == {"widths": (1, 2)}
+
+
+def test_mistakes_are_told(tmp_path):
+    with pytest.raises(PixelkinError, match="expected one of semantic_fcn"):
+        build_network({"architecture": "semantic_unett", "class_names": ["a"]})
+    with pytest.raises(PixelkinError, match="depth"):
+        build_network({**CONFIG, "network": {"depth": 3}})
+    model = build_network(CONFIG)
+    save_semantic_model(model, tmp_path, CONFIG, "")
+    wider = json.loads((tmp_path / "config.json").read_text()) | {"network": {"width": 7}}
+    (tmp_path / "config.json").write_text(json.dumps(wider))
+    with pytest.raises(PixelkinError, match="of another shape"):
+        load_semantic_segmenter(tmp_path)
