@@ -61,23 +61,7 @@ class Cityscapes:
         *,
         annotation: Annotation = "gtFine",
     ) -> None:
-        if annotation not in get_args(Annotation):
-            expected = " or ".join(map(repr, get_args(Annotation)))
-            raise PixelkinError(f"annotation {annotation!r} is unknown: expected {expected}")
-        images = require_folder(Path(root) / "leftImg8bit", _LAYOUT)
-        masks = require_folder(Path(root) / annotation, f"{split}/<city>/…_instanceIds.png")
-        known = [path.name for path in images.iterdir() if path.is_dir()]
-        if split not in known:
-            raise unknown_split(split, known, where=images)
-        self._files: dict[str, tuple[Path, Path]] = {}
-        for image in sorted((images / split).glob(f"*/[!.]*{_IMAGE_END}")):
-            name = image.name.removesuffix(_IMAGE_END)
-            mask = masks / split / image.parent.name / f"{name}_{annotation}_instanceIds.png"
-            if not mask.is_file():
-                raise PixelkinError(f"{image.name} has no mask: expected {mask}; add it")
-            self._files[name] = (image, mask)
-        if not self._files:
-            raise PixelkinError(f"{images / split} holds no image: expected {_LAYOUT}")
+        self._files = city_files(root, split, annotation=annotation, kind="instanceIds")
         self.names = list(self._files)
 
     def __len__(self) -> int:
@@ -97,6 +81,34 @@ class Cityscapes:
         void = np.isin(ids, list(VOID_IDS))
         ignore = rles_by_id(void.view(np.uint8)).get(1)
         return InstanceSample(image, tuple(instances), name, ignore)
+
+
+def city_files(
+    root: str | os.PathLike[str], split: str, *, annotation: Annotation, kind: str
+) -> dict[str, tuple[Path, Path]]:
+    """Name → image and `…_<annotation>_<kind>.png`, of the images of a split, cities sorted.
+
+    Raises:
+        PixelkinError: a folder or a mask is missing, or the split or annotation is unknown.
+    """
+    if annotation not in get_args(Annotation):
+        expected = " or ".join(map(repr, get_args(Annotation)))
+        raise PixelkinError(f"annotation {annotation!r} is unknown: expected {expected}")
+    images = require_folder(Path(root) / "leftImg8bit", _LAYOUT)
+    masks = require_folder(Path(root) / annotation, f"{split}/<city>/…_{kind}.png")
+    known = [path.name for path in images.iterdir() if path.is_dir()]
+    if split not in known:
+        raise unknown_split(split, known, where=images)
+    files: dict[str, tuple[Path, Path]] = {}
+    for image in sorted((images / split).glob(f"*/[!.]*{_IMAGE_END}")):
+        name = image.name.removesuffix(_IMAGE_END)
+        mask = masks / split / image.parent.name / f"{name}_{annotation}_{kind}.png"
+        if not mask.is_file():
+            raise PixelkinError(f"{image.name} has no mask: expected {mask}; add it")
+        files[name] = (image, mask)
+    if not files:
+        raise PixelkinError(f"{images / split} holds no image: expected {_LAYOUT}")
+    return files
 
 
 def read_instance_ids(path: Path, *, size_hw: tuple[int, ...]) -> Int64[np.ndarray, "h w"]:

@@ -4,7 +4,7 @@ import difflib
 import mmap
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,16 +53,19 @@ def _yolo(place: _Place) -> InstanceSource:
     from pixelkin.data.yolo_seg import YoloSeg
 
     place.only("images", "masks", "split")
-    images = place.images or _yolo_folder(place, "images")
-    labels = place.masks or _yolo_folder(place, "labels")
+    images = place.images or part_folder(place.path, "images", place.split)
+    labels = place.masks or part_folder(place.path, "labels", place.split)
     return YoloSeg(images, labels)
 
 
-def _yolo_folder(place: _Place, kind: str) -> Path:
-    """`kind/` where a data set is one, else `kind/<split>/` or `<split>/kind/`."""
-    root = place.path
-    if place.split:
-        return _first_folder(root, f"{kind}/{place.split}", f"{place.split}/{kind}")
+def part_folder(root: Path, kind: str, split: str | None) -> Path:
+    """`kind/` where a data set is one, else `kind/<split>/` or `<split>/kind/`.
+
+    Raises:
+        PixelkinError: there is no such folder, or the data set is divided and no split is given.
+    """
+    if split:
+        return first_folder(root, f"{kind}/{split}", f"{split}/{kind}")
     splits = [path.name for path in root.glob(f"{kind}/*/")]
     splits += [path.parent.name for path in root.glob(f"*/{kind}/")]
     files = any(path.is_file() for path in root.glob(f"{kind}/*"))
@@ -71,7 +74,7 @@ def _yolo_folder(place: _Place, kind: str) -> Path:
             f"{root} is divided into {', '.join(sorted(splits))}: expected to hear which; give "
             "it as split"
         )
-    return _first_folder(root, kind)
+    return first_folder(root, kind)
 
 
 def _labelme(place: _Place) -> InstanceSource:
@@ -85,8 +88,8 @@ def _pngs(place: _Place) -> InstanceSource:
     from pixelkin.data.instance_png import InstancePng, images_by_stem
 
     place.only("images", "masks")
-    images = place.images or _first_folder(place.path, "images")
-    masks = place.masks or _first_folder(place.path, "masks")
+    images = place.images or first_folder(place.path, "images")
+    masks = place.masks or first_folder(place.path, "masks")
     stem = next(iter(images_by_stem(images)))
     suffixed = not (masks / f"{stem}.png").is_file() and (masks / f"{stem}_mask.png").is_file()
     return InstancePng(images, masks, mask_suffix="_mask" if suffixed else "")
@@ -187,23 +190,32 @@ def open_source(
         PixelkinError: the format is unknown, or not to be told from what lies there; an option
             does not belong to it; or the data set refuses its files.
     """
+    name, path = format_and_path(spec, FORMATS)
+    return FORMATS[name or recognised(path)](_Place(path, images, masks, split))
+
+
+def format_and_path(spec: str | os.PathLike[str], formats: Collection[str]) -> tuple[str, Path]:
+    """Name, empty where none is given, and path of `"FORMAT:PATH"`.
+
+    Raises:
+        PixelkinError: the format is none of `formats`, or there is nothing at the path.
+    """
     text = os.fspath(spec)
     # A single letter is a drive of Windows.
     prefixed = re.fullmatch(r"([A-Za-z][\w-]+):(.+)", text, re.DOTALL)
     if prefixed and not Path(text).exists():
         name, path = prefixed.groups()
-        if name not in FORMATS:
-            near = difflib.get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.5)
+        if name not in formats:
+            near = difflib.get_close_matches(name.lower(), formats, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}:{path}?" if near else ""
             raise PixelkinError(
-                f"format {name!r} is unknown: expected one of {', '.join(FORMATS)}{hint}"
+                f"format {name!r} is unknown: expected one of {', '.join(formats)}{hint}"
             )
     else:
         name, path = "", text
-    place = _Place(Path(path), images, masks, split)
-    if not place.path.exists():
+    if not Path(path).exists():
         raise PixelkinError(f"no file or folder {path}: check the path")
-    return FORMATS[name or recognised(place.path)](place)
+    return name, Path(path)
 
 
 def recognised(path: Path) -> str:
@@ -216,6 +228,11 @@ def recognised(path: Path) -> str:
         found = [name for name in ("coco", "panoptic") if path in _jsons(path, name)]
     else:
         found = [name for name, lies_in in _LIES_IN.items() if lies_in(path)]
+    return the_one_format(found, path, LAYOUTS)
+
+
+def the_one_format(found: Sequence[str], path: Path, layouts: Mapping[str, str]) -> str:
+    """The only entry of `found`, formats whose layout lies at `path`, else `PixelkinError`."""
     if len(found) == 1:
         return found[0]
     if found:
@@ -223,11 +240,11 @@ def recognised(path: Path) -> str:
             f"{path} could be {' or '.join(found)}: expected one format; write "
             f"{found[0]}:{path} or {found[1]}:{path}"
         )
-    known = "; ".join(f"{name} ({layout})" for name, layout in LAYOUTS.items())
+    known = "; ".join(f"{name} ({layout})" for name, layout in layouts.items())
     raise PixelkinError(f"{path} shows no known format; write FORMAT:PATH with one of {known}")
 
 
-def _has(*parts: str) -> Callable[[Path], bool]:
+def has_all(*parts: str) -> Callable[[Path], bool]:
     """Whether a folder holds a match of each pattern."""
     return lambda folder: all(any(folder.glob(part)) for part in parts)
 
@@ -236,7 +253,7 @@ _LIES_IN: dict[str, Callable[[Path], bool]] = {
     "coco": lambda folder: bool(_jsons(folder, "coco")),
     "panoptic": lambda folder: bool(_jsons(folder, "panoptic")),
     "yolo": lambda folder: any(
-        _has(*parts)(folder)
+        has_all(*parts)(folder)
         for parts in (
             ("images", "labels/*.txt"),
             ("images/*/", "labels/*/*.txt"),
@@ -245,19 +262,19 @@ _LIES_IN: dict[str, Callable[[Path], bool]] = {
     ),
     "labelme": lambda folder: bool(_jsons(folder, "labelme")),
     "pngs": lambda folder: (
-        _has("masks/*.png")(folder)
+        has_all("masks/*.png")(folder)
         and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.glob("images/*"))
     ),
-    "penn-fudan": _has("PNGImages", "PedMasks"),
+    "penn-fudan": has_all("PNGImages", "PedMasks"),
     "nuclei": lambda folder: any(
         (images / f"{images.parent.name}.png").is_file() and (images.parent / "masks").is_dir()
         for images in folder.glob("*/images")
     ),
-    "voc": _has("JPEGImages", "SegmentationObject"),
-    "sbd": _has("img", "inst"),
-    "cityscapes": _has("leftImg8bit", "gtFine"),
+    "voc": has_all("JPEGImages", "SegmentationObject"),
+    "sbd": has_all("img", "inst"),
+    "cityscapes": has_all("leftImg8bit", "gtFine"),
     "cvppp": lambda folder: any(
-        _has(*parts)(folder)
+        has_all(*parts)(folder)
         for parts in (("*_rgb.png", "*_label.png"), ("*/*_rgb.png", "*/*_label.png"))
     ),
 }
@@ -300,7 +317,8 @@ def _only_json(path: Path, name: str) -> Path:
     return found[0]
 
 
-def _first_folder(root: Path, *inner: str) -> Path:
+def first_folder(root: Path, *inner: str) -> Path:
+    """The first of the folders `inner` that `root` has, else `PixelkinError`."""
     for name in inner:
         if (root / name).is_dir():
             return root / name

@@ -65,12 +65,12 @@ class Voc:
         folders = ("JPEGImages", "SegmentationClass", "SegmentationObject")
         images, classes, objects = (require_folder(base / one, _VOC_LAYOUT) for one in folders)
         lists = require_folder(base / "ImageSets" / "Segmentation", _VOC_LAYOUT)
-        self.names = _listed(lists, split)
+        self.names = listed_names(lists, split)
         self._files = {
             name: (images / f"{name}.jpg", classes / f"{name}.png", objects / f"{name}.png")
             for name in self.names
         }
-        _require_files(self._files, lists / f"{split}.txt")
+        require_files(self._files, lists / f"{split}.txt")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -120,11 +120,11 @@ class Sbd:
     def __init__(self, root: str | os.PathLike[str], split: str = "train") -> None:
         base = require_folder(root, _SBD_LAYOUT)
         images, instances = (require_folder(base / one, _SBD_LAYOUT) for one in ("img", "inst"))
-        self.names = _listed(base, split)
+        self.names = listed_names(base, split)
         self._files = {
             name: (images / f"{name}.jpg", instances / f"{name}.mat") for name in self.names
         }
-        _require_files(self._files, base / f"{split}.txt")
+        require_files(self._files, base / f"{split}.txt")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -195,8 +195,8 @@ def _majority_classes(
     return {int(i): int(counts[i].argmax()) for i in np.flatnonzero(counts.any(axis=1))}
 
 
-def _listed(folder: Path, split: str) -> list[str]:
-    """Names in `<split>.txt` in `folder`, one a line."""
+def listed_names(folder: Path, split: str) -> list[str]:
+    """Names in `<split>.txt` in `folder`, one a line; `PixelkinError` where there are none."""
     path = folder / f"{split}.txt"
     if not path.is_file():
         raise unknown_split(split, (one.stem for one in folder.glob("*.txt")), where=folder)
@@ -207,7 +207,8 @@ def _listed(folder: Path, split: str) -> list[str]:
     return names
 
 
-def _require_files(files: Mapping[str, tuple[Path, ...]], listed_in: Path) -> None:
+def require_files(files: Mapping[str, tuple[Path, ...]], listed_in: Path) -> None:
+    """Raise where a file of a name that `listed_in` lists is not there."""
     for name, paths in files.items():
         for path in paths:
             if not path.is_file():

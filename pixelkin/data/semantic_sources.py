@@ -1,0 +1,392 @@
+"""Data sets of class maps by the name of their format, or by what lies in their folder."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pixelkin.data.instance_png import images_by_stem
+from pixelkin.data.semantic_png import CLASSES_FILE, Classes, read_class_list
+from pixelkin.data.source import SemanticSource
+from pixelkin.data.sources import (
+    format_and_path,
+    has_all,
+    part_folder,
+    the_one_format,
+)
+from pixelkin.errors import PixelkinError
+
+_Made = TypeVar("_Made")
+
+_MASK_FOLDERS = ("masks", "labels", "annotations")
+_MASK_SUFFIXES = ("", "_mask", "_label")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a user says of a data set.
+
+    Attributes:
+        path: where it lies.
+        images: folder of its images.
+        masks: folder of its maps.
+        split: which part.
+        classes: names, value → name, or a text file of either.
+    """
+
+    path: Path
+    images: Path | None
+    masks: Path | None
+    split: str | None
+    classes: Classes | None
+
+    def only(self, *given: str) -> None:
+        """Refuse what this format does not take: unheard, it would mislead."""
+        for name in ("images", "masks", "split", "classes"):
+            if name not in given and getattr(self, name) is not None:
+                allowed = ", ".join(given) or "the path alone"
+                raise PixelkinError(
+                    f"{self.path}: its format takes no {name}: expected {allowed}; leave it out"
+                )
+
+    def of_split(self, make: Callable[..., _Made], **options: object) -> _Made:
+        """`make(path, split)`, or with the split of its own where none is given."""
+        if self.split is None:
+            return make(self.path, **options)
+        return make(self.path, self.split, **options)
+
+    def chosen(self) -> list[str] | None:
+        """`classes` as names, where a data set knows its classes and some of them are chosen."""
+        if self.classes is None:
+            return None
+        if isinstance(self.classes, str | os.PathLike):
+            return list(read_class_list(Path(self.classes)).values())
+        if isinstance(self.classes, Sequence):
+            return list(self.classes)
+        return list(self.classes.values())
+
+
+# Imports within: a data set of one format needs none of the other readers.
+
+
+def _pngs(place: Place) -> SemanticSource:
+    from pixelkin.data.semantic_png import SemanticPng
+
+    images, masks = png_folders(place.path, place.images, place.masks, place.split)
+    classes = place.classes
+    if classes is None and (place.path / CLASSES_FILE).is_file():
+        classes = place.path / CLASSES_FILE
+    suffix = mask_suffix(images, masks)
+    return SemanticPng(images, masks, classes=classes, mask_suffix=suffix)
+
+
+def png_folders(
+    root: Path, images: Path | None = None, masks: Path | None = None, split: str | None = None
+) -> tuple[Path, Path]:
+    """Folders of images and of maps, `masks`, `labels` or `annotations`, of a data set or a split.
+
+    Raises:
+        PixelkinError: there are none, or the data set is divided and no split is given.
+    """
+    if images is None:
+        images = part_folder(root, "images", split)
+    if masks is None:
+        kinds = [
+            kind for kind in _MASK_FOLDERS if (root / kind).is_dir() or any(root.glob(f"*/{kind}/"))
+        ]
+        masks = part_folder(root, kinds[0] if kinds else _MASK_FOLDERS[0], split)
+    return images, masks
+
+
+def mask_suffix(images: Path, masks: Path) -> str:
+    """What follows the image's stem in the names of maps: nothing, `_mask` or `_label`."""
+    stem = next(iter(images_by_stem(images)))
+    fitting = (one for one in _MASK_SUFFIXES if (masks / f"{stem}{one}.png").is_file())
+    return next(fitting, "")
+
+
+def _camvid(place: Place) -> SemanticSource:
+    from pixelkin.data.camvid import CamVid, CamVidRgb
+
+    if any(place.path.glob("*annot/")):
+        place.only("split")
+        return place.of_split(CamVid)
+    place.only("split", "images", "masks")
+    return CamVidRgb(place.path, place.split, images=place.images, masks=place.masks)
+
+
+def _voc(place: Place) -> SemanticSource:
+    from pixelkin.data.voc_semantic import VocSemantic
+
+    place.only("split", "masks")
+    return place.of_split(VocSemantic, masks=place.masks)
+
+
+def _sbd(place: Place) -> SemanticSource:
+    from pixelkin.data.voc_semantic import SbdSemantic
+
+    place.only("split")
+    return place.of_split(SbdSemantic)
+
+
+def _context(place: Place) -> SemanticSource:
+    from pixelkin.data.pascal_context import PascalContext
+
+    place.only("split", "masks")
+    return place.of_split(PascalContext, annotations=place.masks)
+
+
+def _context60(place: Place) -> SemanticSource:
+    from pixelkin.data.pascal_context import PascalContext
+
+    place.only("split", "masks")
+    return place.of_split(PascalContext, classes=60, annotations=place.masks)
+
+
+def _cityscapes(place: Place) -> SemanticSource:
+    from pixelkin.data.cityscapes_semantic import CityscapesSemantic
+
+    place.only("split")
+    return place.of_split(CityscapesSemantic)
+
+
+def _cityscapes_coarse(place: Place) -> SemanticSource:
+    from pixelkin.data.cityscapes_semantic import CityscapesSemantic
+
+    place.only("split")
+    return place.of_split(CityscapesSemantic, annotation="gtCoarse")
+
+
+def _kitti(place: Place) -> SemanticSource:
+    from pixelkin.data.kitti import KittiSemantic
+
+    place.only()
+    return KittiSemantic(place.path)
+
+
+def _bdd(place: Place) -> SemanticSource:
+    from pixelkin.data.bdd100k import BddSemantic
+
+    place.only("split")
+    return place.of_split(BddSemantic)
+
+
+def _bdd_drivable(place: Place) -> SemanticSource:
+    from pixelkin.data.bdd100k import BddDrivable
+
+    place.only("split")
+    return place.of_split(BddDrivable)
+
+
+def _bdd_lanes(place: Place) -> SemanticSource:
+    from pixelkin.data.bdd100k import BddLanes
+
+    place.only("split")
+    return place.of_split(BddLanes)
+
+
+def _bdd_lane_styles(place: Place) -> SemanticSource:
+    from pixelkin.data.bdd100k import BddLanes
+
+    place.only("split")
+    return place.of_split(BddLanes, target="style")
+
+
+def _bdd_lane_directions(place: Place) -> SemanticSource:
+    from pixelkin.data.bdd100k import BddLanes
+
+    place.only("split")
+    return place.of_split(BddLanes, target="direction")
+
+
+def _bdd_panoptic(place: Place) -> SemanticSource:
+    from pixelkin.data.bdd100k import BddPanopticSemantic
+
+    place.only("split")
+    return place.of_split(BddPanopticSemantic)
+
+
+def _ade20k(place: Place) -> SemanticSource:
+    from pixelkin.data.ade20k import Ade20k
+
+    place.only("split", "classes")
+    return place.of_split(Ade20k, classes=place.chosen())
+
+
+def _sceneparse(place: Place) -> SemanticSource:
+    from pixelkin.data.scene_parse import SceneParse150
+
+    place.only("split")
+    return place.of_split(SceneParse150)
+
+
+def _coco_stuff(place: Place) -> SemanticSource:
+    from pixelkin.data.coco_stuff import CocoStuff
+
+    place.only("split")
+    return place.of_split(CocoStuff)
+
+
+def _ccp(place: Place) -> SemanticSource:
+    from pixelkin.data.ccp_semantic import CcpSemantic
+
+    place.only("classes")
+    return CcpSemantic(place.path, classes=place.chosen())
+
+
+def _pratheepan(place: Place) -> SemanticSource:
+    from pixelkin.data.pratheepan import Pratheepan
+
+    place.only()
+    return Pratheepan(place.path)
+
+
+@dataclass(frozen=True)
+class SemanticFormat:
+    """A format of class maps.
+
+    Attributes:
+        make: opens the data set at a place.
+        layout: what lies at its path, for help and messages.
+        lies_in: whether a folder shows this layout; None where another format has the same one
+            and is what a bare path means.
+    """
+
+    make: Callable[[Place], SemanticSource]
+    layout: str
+    lies_in: Callable[[Path], bool] | None = None
+
+
+def _camvid_lies_in(folder: Path) -> bool:
+    pairs = folder.glob("*annot/")
+    segnet = any((folder / path.name.removesuffix("annot")).is_dir() for path in pairs)
+    return segnet or (folder / "LabeledApproved_full").is_dir()
+
+
+def _pngs_lie_in(folder: Path) -> bool:
+    # Without the list nothing tells classes from instances.
+    return has_all("images", CLASSES_FILE)(folder) or has_all("*/images", CLASSES_FILE)(folder)
+
+
+SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
+    "pngs": SemanticFormat(
+        _pngs,
+        "images/, masks/ with one index PNG per image, and classes.txt with one name a line",
+        _pngs_lie_in,
+    ),
+    "camvid": SemanticFormat(
+        _camvid,
+        "<split>/ and <split>annot/, or 701_StillsRaw_full/ and LabeledApproved_full/",
+        _camvid_lies_in,
+    ),
+    "voc": SemanticFormat(
+        _voc,
+        "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/",
+        has_all("JPEGImages", "SegmentationClass"),
+    ),
+    "sbd": SemanticFormat(_sbd, "img/ and cls/", has_all("img", "cls")),
+    "context": SemanticFormat(
+        _context,
+        "VOC 2010 with trainval/*.mat; 59 classes",
+        has_all("JPEGImages", "trainval/*.mat"),
+    ),
+    "context60": SemanticFormat(_context60, "as context, with background as class 0"),
+    "cityscapes": SemanticFormat(
+        _cityscapes, "leftImg8bit/ and gtFine/", has_all("leftImg8bit", "gtFine")
+    ),
+    "cityscapes-coarse": SemanticFormat(_cityscapes_coarse, "leftImg8bit/ and gtCoarse/"),
+    "kitti": SemanticFormat(
+        _kitti,
+        "training/image_2/ and training/semantic/",
+        has_all("training/image_2", "training/semantic"),
+    ),
+    "bdd": SemanticFormat(
+        _bdd,
+        "images/10k/ and labels/sem_seg/masks/",
+        has_all("images/10k", "labels/sem_seg/masks"),
+    ),
+    "bdd-drivable": SemanticFormat(
+        _bdd_drivable,
+        "images/100k/ and labels/drivable/masks/",
+        has_all("images/100k", "labels/drivable/masks"),
+    ),
+    "bdd-lanes": SemanticFormat(
+        _bdd_lanes,
+        "images/100k/ and labels/lane/masks/; the 8 kinds of lane marks",
+        has_all("images/100k", "labels/lane/masks"),
+    ),
+    "bdd-lane-styles": SemanticFormat(_bdd_lane_styles, "as bdd-lanes; solid or dashed"),
+    "bdd-lane-directions": SemanticFormat(
+        _bdd_lane_directions, "as bdd-lanes; parallel or vertical"
+    ),
+    "bdd-panoptic": SemanticFormat(
+        _bdd_panoptic,
+        "images/10k/ and labels/pan_seg/bitmasks/; 40 classes",
+        has_all("images/10k", "labels/pan_seg/bitmasks"),
+    ),
+    "ade20k": SemanticFormat(
+        _ade20k, "images/ADE/<split>/ with *_seg.png and *.json", has_all("images/ADE")
+    ),
+    "sceneparse": SemanticFormat(
+        _sceneparse,
+        "images/, annotations/ and objectInfo150.txt",
+        has_all("images", "annotations", "objectInfo150.txt"),
+    ),
+    "coco-stuff": SemanticFormat(
+        _coco_stuff, "<split>/ and stuffthingmaps/<split>/", has_all("stuffthingmaps")
+    ),
+    "ccp": SemanticFormat(
+        _ccp,
+        "photos/, annotations/pixel-level/ and label_list.mat",
+        has_all("photos", "annotations/pixel-level"),
+    ),
+    "pratheepan": SemanticFormat(
+        _pratheepan,
+        "Pratheepan_Dataset/ and Ground_Truth/",
+        has_all("Pratheepan_Dataset", "Ground_Truth"),
+    ),
+}
+"""By the name in `FORMAT:PATH`. A new format is entered here, with its layout and a function that
+opens it above."""
+
+
+def open_semantic_source(
+    spec: str | os.PathLike[str],
+    *,
+    images: Path | None = None,
+    masks: Path | None = None,
+    split: str | None = None,
+    classes: Classes | None = None,
+) -> SemanticSource:
+    """The data set of class maps at `"FORMAT:PATH"`, or at a path whose content shows its format.
+
+    Args:
+        spec: one of `SEMANTIC_FORMATS`, a colon and a path; or a path alone.
+        images: folder of the images, for `pngs` and CamVid's colours.
+        masks: folder of the maps, for `pngs`, CamVid's colours, `voc` and `context`.
+        split: which part, for all but `kitti`, `ccp` and `pratheepan`.
+        classes: for `pngs` the names of the classes, as `SemanticPng` takes them; for `ade20k`
+            and `ccp` those of its classes that are wanted.
+
+    Raises:
+        PixelkinError: the format is unknown, or not to be told from what lies there; an option
+            does not belong to it; or the data set refuses its files.
+    """
+    name, path = format_and_path(spec, SEMANTIC_FORMATS)
+    place = Place(path, images, masks, split, classes)
+    return SEMANTIC_FORMATS[name or recognised_semantic(path)].make(place)
+
+
+def recognised_semantic(path: Path) -> str:
+    """The one format of class maps whose layout lies at `path`.
+
+    Raises:
+        PixelkinError: none or several do.
+    """
+    found = [
+        name
+        for name, one in SEMANTIC_FORMATS.items()
+        if one.lies_in is not None and one.lies_in(path)
+    ]
+    return the_one_format(found, path, {name: one.layout for name, one in SEMANTIC_FORMATS.items()})
