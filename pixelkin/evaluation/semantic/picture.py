@@ -1,0 +1,102 @@
+"""A confusion matrix as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from pixelkin.errors import PixelkinError
+from pixelkin.evaluation.semantic.confusion import Counts
+
+_FEW, _MOST = 40, 300
+_CELL_PX, _SMALL_CELL_PX = 34, 15
+_FONT_PX, _GAP_PX = 13, 8
+_DARK = np.array((8, 48, 107))
+_NOTE = "rows: truth, columns: prediction, percent of each row"
+_UNSEEN = (236, 236, 236)
+
+
+def confusion_picture(counts: Counts, class_names: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
+    """The matrix as an RGB picture: a row per true class, the darker the larger its share.
+
+    Rows are normalised to 1 and, of up to 40 classes, have their shares in percent written in
+    (from 0.5 on). Classes that the truth has not have a grey row. A class without a name, as 255
+    is where there are more, is left out.
+
+    Args:
+        counts: int64 (C, C), rows are true classes.
+        class_names: C names.
+
+    Raises:
+        PixelkinError: there are more or fewer names than classes, or more than 300.
+    """
+    if counts.ndim != 2 or counts.shape != (len(class_names), len(class_names)):
+        raise PixelkinError(
+            f"{len(class_names)} class names for counts of shape {counts.shape}; give one name "
+            "for each row and column"
+        )
+    if len(class_names) > _MOST:
+        raise PixelkinError(
+            f"a picture of {len(class_names)} classes is not legible; give {_MOST} or fewer, such "
+            "as the rows and columns that are confused most"
+        )
+    named = [index for index, name in enumerate(class_names) if name]
+    names = [class_names[index] for index in named]
+    total = counts[named].sum(axis=1, keepdims=True)
+    shares = counts[np.ix_(named, named)] / np.maximum(total, 1)
+    font = ImageFont.load_default(size=_FONT_PX)
+    cell_px = _CELL_PX if len(names) <= _FEW else _SMALL_CELL_PX
+    margin_px = max(int(font.getlength(name)) for name in names) + 2 * _GAP_PX
+    side_px = cell_px * len(names) + 1
+    width = max(margin_px + side_px, int(font.getlength(_NOTE))) + _GAP_PX
+    height = margin_px + side_px + _FONT_PX + 2 * _GAP_PX
+    picture = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(picture)
+    for index, name in enumerate(names):
+        middle = margin_px + index * cell_px + cell_px // 2
+        draw.text((margin_px - _GAP_PX, middle), name, fill="black", font=font, anchor="rm")
+        _write_upwards(picture, name, (middle, margin_px - _GAP_PX), font)
+    for row, column in product(range(len(names)), repeat=2):
+        box_xy = (margin_px + column * cell_px, margin_px + row * cell_px)
+        share = float(shares[row, column])
+        _draw_cell(draw, box_xy, cell_px, share, seen=total[row, 0] > 0, diagonal=row == column)
+    draw.text((_GAP_PX, height - _GAP_PX), _NOTE, fill="black", font=font, anchor="ls")
+    return np.asarray(picture)
+
+
+def _draw_cell(
+    draw: ImageDraw.ImageDraw,
+    corner_xy: tuple[int, int],
+    cell_px: int,
+    share: float,
+    *,
+    seen: bool,
+    diagonal: bool,
+) -> None:
+    x, y = corner_xy
+    fill = tuple(int(v) for v in np.rint(255 + share * (_DARK - 255))) if seen else _UNSEEN
+    outline = (120, 120, 120) if diagonal else (222, 222, 222)
+    draw.rectangle((x, y, x + cell_px, y + cell_px), fill=fill, outline=outline)
+    if cell_px >= _CELL_PX and share >= 0.005:
+        ink = "white" if share > 0.5 else "black"
+        place = (x + cell_px // 2, y + cell_px // 2)
+        font = ImageFont.load_default(size=_FONT_PX)
+        draw.text(place, f"{100 * share:.0f}", fill=ink, font=font, anchor="mm")
+
+
+def _write_upwards(
+    picture: Image.Image,
+    name: str,
+    foot_xy: tuple[int, int],
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+) -> None:
+    line_px = _FONT_PX + 4
+    strip = Image.new("RGB", (int(font.getlength(name)) + 2, line_px), "white")
+    ImageDraw.Draw(strip).text((0, line_px // 2), name, fill="black", font=font, anchor="lm")
+    upright = strip.transpose(Image.Transpose.ROTATE_90)
+    x, y = foot_xy
+    picture.paste(upright, (x - line_px // 2, y - upright.height))

@@ -1,0 +1,181 @@
+"""All measures of class maps at once, and their table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from pixelkin.errors import PixelkinError
+from pixelkin.evaluation.semantic.boundary import BoundaryF
+from pixelkin.evaluation.semantic.cityscapes import CityscapesIoU
+from pixelkin.evaluation.semantic.confusion import ConfusionMatrix, Labels
+from pixelkin.evaluation.semantic.lanes import LaneF1
+from pixelkin.evaluation.semantic.measure import MapPair, Measure, check_class_names
+from pixelkin.evaluation.semantic.overlap import AdeScore, BinaryScores, Overlap
+
+MEASURES = ("overlap", "boundary", "cityscapes", "ade", "binary", "lanes")
+"""Names that `SemanticEvaluation` knows, in the order of its table."""
+
+
+class SemanticEvaluation:
+    """Several measures over the same stills; each still's pixels are counted once.
+
+    Args:
+        class_names: in the order of their indices.
+        measures: some of `MEASURES`. None: "overlap" and "boundary", and "binary" for two classes.
+        absent: what a class counts in mIoU that neither truth nor prediction has; None leaves it
+            out.
+        tolerance: of "boundary": a share of the image's diagonal below 1, pixels from 1 on.
+        background: classes that "lanes" does not judge.
+
+    Attributes:
+        confusion: pixels of all stills so far by true and predicted class.
+
+    Raises:
+        PixelkinError: a measure is unknown or does not apply, or a class name is missing or twice.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        measures: Collection[str] | None = None,
+        absent: float | None = None,
+        tolerance: float = 0.0075,
+        background: Collection[str] = ("background",),
+    ) -> None:
+        self.class_names = check_class_names(class_names)
+        if measures is None:
+            measures = ("overlap", "boundary", *(["binary"] if len(class_names) == 2 else []))
+        unknown = sorted(set(measures) - set(MEASURES))
+        if unknown or not measures:
+            raise PixelkinError(
+                f"measure {unknown[0] if unknown else 'none'!r} is unknown; "
+                f"expected one or more of {', '.join(MEASURES)}"
+            )
+        makers: dict[str, Callable[[], Measure]] = {
+            "overlap": lambda: Overlap(class_names, absent=absent),
+            "boundary": lambda: BoundaryF(class_names, tolerance=tolerance),
+            "cityscapes": lambda: CityscapesIoU(class_names),
+            "ade": lambda: AdeScore(class_names),
+            "binary": lambda: BinaryScores(class_names),
+            "lanes": lambda: LaneF1(class_names, background=background),
+        }
+        self.measures: dict[str, Measure] = {m: makers[m]() for m in MEASURES if m in measures}
+        self.confusion = ConfusionMatrix(len(self.class_names))
+
+    def update(self, truth: Labels, predicted: Labels, *, instances: Labels | None = None) -> None:
+        """Count one still in.
+
+        Args:
+            truth: (H, W) indices into `class_names` or `IGNORE`, such as `Sample.labels`.
+            predicted: (H, W) indices into `class_names`.
+            instances: (H, W) ids of the true single objects, 0 elsewhere; for "cityscapes".
+
+        Raises:
+            PixelkinError: not maps of indices, sizes differ, or a label is out of range.
+        """
+        pair = MapPair(truth, predicted, len(self.class_names), instances=instances)
+        for measure in self.measures.values():
+            measure.add(pair)
+        self.confusion.add(pair.counts)
+
+    def merge(self, other: SemanticEvaluation) -> None:
+        """Count in all stills of `other`, such as another process's part.
+
+        Raises:
+            PixelkinError: class names or measures differ.
+        """
+        if list(other.measures) != list(self.measures):
+            raise PixelkinError(
+                f"measures {', '.join(self.measures)} and {', '.join(other.measures)} differ; "
+                "merge evaluations of the same measures"
+            )
+        for name, measure in self.measures.items():
+            measure.merge(other.measures[name])
+        self.confusion.merge(other.confusion)
+
+    def compute(self) -> dict[str, float]:
+        """Values of all stills so far under "measure/value" and "measure/value/class"."""
+        return {
+            f"{name}/{key}": value
+            for name, measure in self.measures.items()
+            for key, value in measure.compute().items()
+        }
+
+
+def evaluate_maps(
+    pairs: Iterable[tuple[Labels, Labels]],
+    class_names: Sequence[str],
+    *,
+    measures: Collection[str] | None = None,
+    absent: float | None = None,
+    tolerance: float = 0.0075,
+    background: Collection[str] = ("background",),
+) -> dict[str, float]:
+    """What `SemanticEvaluation` computes from pairs of true and predicted maps."""
+    evaluation = SemanticEvaluation(
+        class_names,
+        measures=measures,
+        absent=absent,
+        tolerance=tolerance,
+        background=background,
+    )
+    for truth, predicted in pairs:
+        evaluation.update(truth, predicted)
+    return evaluation.compute()
+
+
+def text_table(values: Mapping[str, float]) -> str:
+    """What `compute` gives as aligned lines: a block per measure, then a line per class.
+
+    Values by something else than class, such as Cityscapes' categories, have lines of their own.
+    """
+    blocks: dict[str, list[tuple[str, float]]] = {}
+    columns: dict[str, dict[str, float]] = {}
+    for key, value in values.items():
+        measure, name, *row = key.split("/", 2)
+        if row:
+            columns.setdefault(f"{measure}/{name}", {})[row[0]] = value
+        else:
+            blocks.setdefault(measure, []).append((name, value))
+    width = max(map(len, [*blocks, ""]))
+    lines = []
+    for measure, entries in blocks.items():
+        cells = [(max(len(name), 6), name, value) for name, value in entries]
+        lines.append(" ".join([f"{measure:{width}}", *(f"{n:>{w}}" for w, n, _ in cells)]))
+        lines.append(" ".join([f"{'':{width}}", *(f"{_cell(v):>{w}}" for w, _, v in cells)]))
+    for group in _groups(columns):
+        lines += ["", *_class_lines(group)]
+    return "\n".join(lines)
+
+
+def _groups(columns: Mapping[str, Mapping[str, float]]) -> list[dict[str, Mapping[str, float]]]:
+    # Columns whose rows belong to a longer column's rows stand beside it, gaps and all.
+    groups: list[dict[str, Mapping[str, float]]] = []
+    for title in sorted(columns, key=lambda title: -len(columns[title])):
+        for group in groups:
+            if set(columns[title]) <= set(next(iter(group.values()))):
+                group[title] = columns[title]
+                break
+        else:
+            groups.append({title: columns[title]})
+    order = list(columns)
+    return [dict(sorted(group.items(), key=lambda item: order.index(item[0]))) for group in groups]
+
+
+def _class_lines(columns: Mapping[str, Mapping[str, float]]) -> list[str]:
+    names = max((list(column) for column in columns.values()), key=len)
+    width = max(map(len, ["class", *names]))
+    lines = [" ".join([f"{'class':{width}}", *columns])]
+    for name in names:
+        cells = [
+            f"{_cell(column.get(name, math.nan)):>{len(title)}}"
+            for title, column in columns.items()
+        ]
+        lines.append(" ".join([f"{name:{width}}", *cells]))
+    return lines
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
