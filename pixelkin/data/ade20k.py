@@ -44,7 +44,7 @@ class AdeObject:
 
     Attributes:
         key: its id within the image, from 0, parts included.
-        number: of its class, from 1; what the PNG encodes.
+        number: of its class, from 1, what the PNG encodes; 0 where it has none.
         name: of its class, synonyms with commas.
         part_level: 0 whole objects, 1 their parts, 2 parts of those.
     """
@@ -247,7 +247,7 @@ def _present(files: Iterable[tuple[Path, Path]], part_level: int) -> dict[int, s
     found: dict[int, str] = {}
     for image, _ in files:
         for one in read_ade_json(image.with_suffix(".json")):
-            if one.part_level == part_level:
+            if one.part_level == part_level and one.number:
                 found[one.number] = one.name
     return dict(sorted(found.items()))
 
