@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from pixelkin.errors import PixelkinError
@@ -142,6 +142,23 @@ class Batch:
         """The same batch on `device`."""
         weights = None if self.weights is None else self.weights.to(device)
         return Batch(self.images.to(device), self.labels.to(device), weights)
+
+
+@dataclass(frozen=True)
+class TagBatch:
+    """N stills of one size with the classes that each shows somewhere.
+
+    Attributes:
+        images: float32 (N, 3, H, W) in [0, 1], RGB.
+        tags: bool (N, C).
+    """
+
+    images: Float[Tensor, "n 3 h w"]
+    tags: Bool[Tensor, "n c"]
+
+    def to(self, device: torch.device | str) -> TagBatch:
+        """The same batch on `device`."""
+        return TagBatch(self.images.to(device), self.tags.to(device))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pixelkin import __version__
 from pixelkin.cli.check import check
 from pixelkin.cli.demo import demo
 from pixelkin.cli.evaluate import evaluate
+from pixelkin.cli.label import label
 from pixelkin.cli.models import convert, export
 from pixelkin.cli.predict import predict
 from pixelkin.cli.track import track
@@ -40,7 +41,7 @@ app = App(
     result_action="return_value",
 )
 _VERBS: tuple[Callable[..., int], ...] = (
-    track, predict, demo, train, evaluate, check, export, convert,
+    track, predict, demo, train, label, evaluate, check, export, convert,
 )  # fmt: skip
 for _place, _verb in enumerate(_VERBS):
     app.command(_verb, sort_key=_place)

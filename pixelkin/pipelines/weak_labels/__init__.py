@@ -1,0 +1,8 @@
+"""Masks from image tags: classifier → activation maps → confident regions → AffinityNet → random
+walk → masks → a segmentation network (Ahn & Kwak, CVPR 2018)."""
+
+from pixelkin.pipelines.weak_labels.run import Extent, Options, label_photos
+from pixelkin.pipelines.weak_labels.stages import Machine
+from pixelkin.pipelines.weak_labels.workspace import STAGES
+
+__all__ = ["STAGES", "Extent", "Machine", "Options", "label_photos"]

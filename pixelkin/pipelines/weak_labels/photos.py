@@ -1,0 +1,250 @@
+"""The photos of a run: found, matched with their tags, and kept as working copies."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from pixelkin.data.instance_png import IMAGE_SUFFIXES, read_image, require_folder
+from pixelkin.data.tag_sources import read_tags
+from pixelkin.data.tags import TagProblem, Tags, resolve
+from pixelkin.errors import PixelkinError
+from pixelkin.files import atomic_path, atomic_write
+from pixelkin.grouping.activation_maps import scaled_size
+from pixelkin.masks import read_indexed_png
+from pixelkin.pipelines.weak_labels.maps import COPY_MULTIPLE, resized
+from pixelkin.pipelines.weak_labels.workspace import Workspace
+from pixelkin.structures import Sample
+
+Report = Callable[[str, int, int], None]
+"""Called with a stage, how much of it is done, and how much there is."""
+
+_KEPT_BYTES = 1 << 30
+"""Working copies up to so much in all stay in memory."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos that could be read.
+
+    Attributes:
+        names: unique: paths below the folder, without suffix.
+        sizes_hw: of the files, pixels.
+        class_names: C names; a label map holds 0 for background and c + 1 for the c-th.
+        tagged: whether the tags say anything of a photo; they may say that it shows none.
+        tags: bool (n, C).
+    """
+
+    names: tuple[str, ...]
+    sizes_hw: tuple[tuple[int, int], ...]
+    class_names: tuple[str, ...]
+    tagged: Bool[np.ndarray, " n"]
+    tags: Bool[np.ndarray, "n c"]
+
+    def classes_of(self, index: int) -> tuple[int, ...]:
+        """The classes that a photo is tagged with."""
+        return tuple(int(one) for one in np.flatnonzero(self.tags[index]))
+
+    def with_tags(self) -> list[int]:
+        """Indices of the photos that the tags say something of."""
+        return [int(one) for one in np.flatnonzero(self.tagged)]
+
+
+def find_photos(images: Path, tags: Path) -> dict[str, Path]:
+    """Name → file of every photo below `images`; hidden files and folders are left out.
+
+    Where `images` is itself the folder of tags, one folder of photos per tag, a photo's name begins
+    below the tag, and copies of it under several tags are one.
+    """
+    root = require_folder(images, "photos")
+    below_tag = tags.resolve() == root.resolve()
+    found: dict[str, Path] = {}
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if path.suffix.lower() not in IMAGE_SUFFIXES or any(p.startswith(".") for p in parts):
+            continue
+        inner = parts[1:] if below_tag and len(parts) > 1 else parts
+        name = os.path.splitext("/".join(inner))[0]
+        if name in found and not below_tag:
+            raise PixelkinError(
+                f"{root} holds {found[name].name} and {path.name}: expected one photo per name; "
+                "rename one"
+            )
+        found.setdefault(name, path)
+    if not found:
+        raise PixelkinError(
+            f"{root} holds no photo: expected {', '.join(sorted(IMAGE_SUFFIXES))}; check the folder"
+        )
+    return found
+
+
+def match_tags(
+    tags: Path, names: Sequence[str], *, classes: Sequence[str] = ()
+) -> tuple[Tags, list[TagProblem]]:
+    """The tags of the photos that exist, of the classes that some photo carries.
+
+    Args:
+        tags: any encoding that `read_tags` knows.
+        names: of the photos.
+        classes: those to learn, in this order; none takes all.
+
+    Raises:
+        PixelkinError: no photo has a tag, or a chosen class is unknown.
+    """
+    found, problems = resolve(read_tags(tags), images=names)
+    chosen = list(classes) or list(found.class_names)
+    for name in chosen:
+        if name not in found.class_names:
+            near = difflib.get_close_matches(name, found.class_names, n=1, cutoff=0.5)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"choose of {', '.join(found.class_names)}"
+            )
+            raise PixelkinError(f"no photo of {tags} is tagged {name!r}; {hint}")
+    counts = dict(zip(found.class_names, found.counts(), strict=True))
+    kept = tuple(name for name in chosen if counts[name])
+    if not kept:
+        raise PixelkinError(
+            f"no tag of {tags} belongs to a photo of the folder; check that names agree"
+        )
+    number = {found.class_names.index(name): i for i, name in enumerate(kept)}
+    by_name = {
+        name: tuple(sorted(number[one] for one in indices if one in number))
+        for name, indices in found.by_name.items()
+    }
+    if classes:
+        problems = [one for one in problems if not one.what.startswith("class ")]
+    return Tags(kept, by_name), problems
+
+
+def prepare_photos(
+    workspace: Workspace,
+    paths: dict[str, Path],
+    tags: Tags,
+    *,
+    long_side_px: int,
+    progress: Report,
+) -> tuple[Photos, list[str]]:
+    """Write a working copy of every photo that can be read; the stage "photos".
+
+    Copies have sides divisible by `COPY_MULTIPLE`, the longer one near `long_side_px`: of a photo
+    4 to 3, 2 % of its shape at most.
+
+    Returns:
+        The photos, and a line for each that cannot be read, which is left out.
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    faults = []
+    if (workspace.folder("photos") / "index.json").is_file():
+        return load_photos(workspace, tags), []
+    for index, (name, path) in enumerate(paths.items()):
+        progress("photos", index, len(paths))
+        try:
+            image = read_image(path)
+        except PixelkinError as error:
+            faults.append(f"error: {error}; left out")
+            continue
+        sizes[name] = image.shape[0], image.shape[1]
+        copy = workspace.file("photos", name, ".png")
+        if not copy.is_file():
+            _write_copy(copy, working_copy(image, long_side_px))
+    progress("photos", len(paths), len(paths))
+    if not any(name in tags.by_name for name in sizes):
+        raise PixelkinError("no photo that can be read has a tag; see problems.txt")
+    atomic_write(workspace.folder("photos") / "index.json", json.dumps(sizes))
+    workspace.finish("photos")
+    return load_photos(workspace, tags), faults
+
+
+def working_copy(
+    image: UInt8[np.ndarray, "h w 3"], long_side_px: int
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The photo as the networks see it."""
+    size_hw = (image.shape[0], image.shape[1])
+    size = scaled_size(size_hw, long_side_px / max(size_hw), multiple=COPY_MULTIPLE)
+    shrinks = size[0] < size_hw[0]
+    small: UInt8[np.ndarray, "H W 3"] = cv2.resize(
+        image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+    return small
+
+
+def _write_copy(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, compress_level=1)
+
+
+def load_photos(workspace: Workspace, tags: Tags) -> Photos:
+    """The photos of a finished stage "photos"."""
+    sizes: dict[str, list[int]] = json.loads(
+        (workspace.folder("photos") / "index.json").read_text("utf-8")
+    )
+    table = np.zeros((len(sizes), len(tags.class_names)), bool)
+    for row, name in zip(table, sizes, strict=True):
+        row[list(tags.by_name.get(name, ()))] = True
+    return Photos(
+        names=tuple(sizes),
+        sizes_hw=tuple((h, w) for h, w in sizes.values()),
+        class_names=tags.class_names,
+        tagged=np.array([name in tags.by_name for name in sizes], bool),
+        tags=table,
+    )
+
+
+class WorkingCopies(Sequence[UInt8[np.ndarray, "h w 3"]]):
+    """The working copies of some photos; kept in memory as far as a gigabyte goes."""
+
+    def __init__(self, workspace: Workspace, names: Sequence[str]) -> None:
+        self._paths = [workspace.file("photos", name, ".png") for name in names]
+        self._kept: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:  # type: ignore[override]
+        if index not in self._kept:
+            image = read_image(self._paths[index])
+            if self._bytes + image.nbytes > _KEPT_BYTES:
+                return image
+            self._kept[index], self._bytes = image, self._bytes + image.nbytes
+        return self._kept[index]
+
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        return (self[index] for index in range(len(self)))
+
+
+class LabelledCopies(Sequence[Sample]):
+    """Working copies with label maps, which are brought to the copies' sizes.
+
+    Args:
+        copies: of some photos.
+        labels: the file of each label map, indexed PNG.
+    """
+
+    def __init__(self, copies: WorkingCopies, labels: Sequence[Path]) -> None:
+        self._copies, self._labels = copies, list(labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        image = self._copies[index]
+        labels = resized(read_indexed_png(self._labels[index]), (image.shape[0], image.shape[1]))
+        return Sample(image, labels.astype(np.int64), self._labels[index].stem)
+
+
+def typical_size(photos: Photos, *, long_side_px: int) -> tuple[int, int]:
+    """Height and width of the training windows: the median photo's working copy."""
+    sides = np.array(photos.sizes_hw, float)
+    sides *= long_side_px / sides.max(axis=1, keepdims=True)
+    h, w = np.median(sides, axis=0)
+    return scaled_size((round(h), round(w)), 0.875, multiple=COPY_MULTIPLE)

@@ -1,0 +1,179 @@
+"""From a folder of photos and their tags to masks and a trained network, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pixelkin import __version__
+from pixelkin.errors import PixelkinError
+from pixelkin.files import atomic_write
+from pixelkin.pipelines.weak_labels import stages
+from pixelkin.pipelines.weak_labels.maps import (
+    ActivationOptions,
+    CrfOptions,
+    RegionOptions,
+    WalkOptions,
+)
+from pixelkin.pipelines.weak_labels.photos import (
+    Report,
+    WorkingCopies,
+    find_photos,
+    match_tags,
+    prepare_photos,
+)
+from pixelkin.pipelines.weak_labels.report import write_report
+from pixelkin.pipelines.weak_labels.stages import Machine, Run
+from pixelkin.pipelines.weak_labels.workspace import STAGES, Workspace
+from pixelkin.trainings import affinity, tags
+from pixelkin.trainings.optimisation import Optimisation
+from pixelkin.trainings.semantic import Learning
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of all stages. The defaults are the small setting, for two CPU cores.
+
+    Attributes:
+        long_side_px: of the working copies.
+        classifier, affinity, network: of the three trainings; the seed is the run's.
+        activations, regions, crf, walk: of the stages between.
+    """
+
+    long_side_px: int = 448
+    classifier: Optimisation = tags.OPTIMISATION
+    activations: ActivationOptions = field(default_factory=ActivationOptions)
+    regions: RegionOptions = field(default_factory=RegionOptions)
+    crf: CrfOptions = field(default_factory=CrfOptions)
+    affinity: Optimisation = affinity.OPTIMISATION
+    walk: WalkOptions = field(default_factory=WalkOptions)
+    network: Learning = stages.NETWORK
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Which stages are run.
+
+    Attributes:
+        only: this one alone; those before it must be complete.
+        until: the last one.
+        again: this one and all after it are made anew.
+    """
+
+    only: str | None = None
+    until: str | None = None
+    again: str | None = None
+
+    def stages(self) -> list[str]:
+        """Names, in order; raises `PixelkinError` on an unknown one."""
+        for name in (self.only, self.until, self.again):
+            if name is not None and name not in STAGES:
+                raise PixelkinError(f"there is no stage {name!r}: expected {', '.join(STAGES)}")
+        if self.only:
+            return [self.only]
+        known = list(STAGES)
+        return known[: known.index(self.until) + 1 if self.until else len(known)]
+
+
+def label_photos(
+    images: Path,
+    tags_from: Path,
+    out: Path,
+    *,
+    classes: Sequence[str] = (),
+    options: Options = Options(),
+    extent: Extent = Extent(),
+    seed: int = 0,
+    machine: Machine = Machine(),  # noqa: B008
+    report: Report = lambda stage, done, total: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """Run the stages that are not done yet.
+
+    Args:
+        images: folder of photos.
+        tags_from: any encoding that `data.tag_sources.read_tags` knows.
+        out: folder of the run; one that was stopped goes on.
+        classes: those to learn; none takes all that some photo carries.
+        options, extent, machine: see there.
+        seed: of all trainings.
+        report: told how far each stage is.
+        say: told what the user should know, line by line.
+
+    Raises:
+        PixelkinError: another run lives in `out`, a stage before is missing, a file cannot be
+            written; what is done stays, and the same call goes on.
+    """
+    wanted = extent.stages()
+    workspace = Workspace(out)
+    paths = find_photos(images, tags_from)
+    found, problems = match_tags(tags_from, list(paths), classes=classes)
+    description = describe(found.class_names, options, seed)
+    if extent.again:
+        workspace.clear_from(extent.again)
+        workspace.describe(description)
+    else:
+        workspace.start(description)
+    photos, faults = prepare_photos(
+        workspace, paths, found, long_side_px=options.long_side_px, progress=report
+    )
+    lines = [*map(str, problems), *faults]
+    if lines:
+        atomic_write(out / "problems.txt", "\n".join(lines) + "\n")
+        say(f"{len(lines)} problems of tags and photos, the first: {lines[0]}; all in "
+            f"{out / 'problems.txt'}")  # fmt: skip
+    tagged = photos.with_tags()
+    say(f"{len(photos.names)} photos, {len(tagged)} with tags, {len(photos.class_names)} classes")
+    run = Run(
+        workspace=workspace,
+        photos=photos,
+        copies=WorkingCopies(workspace, [photos.names[index] for index in tagged]),
+        long_side_px=options.long_side_px,
+        seed=seed,
+        radius=options.walk.radius,
+        machine=machine,
+        report=report,
+    )
+    known = list(STAGES)
+    for name in wanted:
+        if workspace.is_done(name):
+            continue
+        before = known[known.index(name) - 1] if known.index(name) else None
+        if before:
+            workspace.require(before, needed_by=name)
+        say(f"stage {known.index(name) + 1} of {len(known)}: {name}")
+        run_stage(run, name, options)
+        write_report(run)
+    write_report(run)
+    return run
+
+
+def run_stage(run: Run, name: str, options: Options) -> None:
+    """Do one stage, from where it was left."""
+    todo: dict[str, Callable[[], None]] = {
+        "photos": lambda: None,
+        "classifier": lambda: stages.train_classifier(run, options.classifier),
+        "activations": lambda: stages.read_activations(run, options.activations),
+        "regions": lambda: stages.find_regions(run, options.regions, options.crf),
+        "affinity": lambda: stages.train_affinity(run, options.affinity),
+        "walk": lambda: stages.walk_maps(run, options.walk, options.crf),
+        "network": lambda: stages.train_network(run, options.network),
+        "predictions": lambda: stages.predict_all(run),
+    }
+    todo[name]()
+
+
+def describe(class_names: Sequence[str], options: Options, seed: int) -> dict[str, Any]:
+    """What must stay the same for a run to go on; run.json."""
+    described = asdict(options)
+    for training in ("classifier", "affinity", "network"):
+        # The run's own, and the machine's.
+        del described[training]["seed"], described[training]["workers"]
+    return {
+        "pixelkin": __version__,
+        "class_names": list(class_names),
+        "seed": seed,
+        **described,
+    }

@@ -1,0 +1,263 @@
+"""The stages of a run: each goes on where it was stopped, and leaves files to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pixelkin.engine import Training
+from pixelkin.engine import train as run_training
+from pixelkin.errors import PixelkinError
+from pixelkin.masks import read_indexed_png, segments_from_labels, write_indexed_png
+from pixelkin.pipelines.weak_labels import maps
+from pixelkin.pipelines.weak_labels.photos import (
+    LabelledCopies,
+    Photos,
+    Report,
+    WorkingCopies,
+    typical_size,
+)
+from pixelkin.pipelines.weak_labels.workspace import Workspace
+from pixelkin.results.instances import CocoWriter
+from pixelkin.runtime import pick_device
+from pixelkin.semantic.checkpoints import load_semantic_segmenter
+from pixelkin.structures import Instances
+from pixelkin.trainings.affinity import affinity_training, load_affinity_net
+from pixelkin.trainings.optimisation import Optimisation
+from pixelkin.trainings.semantic import Learning, semantic_training
+from pixelkin.trainings.tags import load_classifier, tag_training
+
+NETWORK = Learning(steps=600, weights="imagenet")
+"""Of the segmentation network, for some hundred photos on two CPU cores."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes.
+
+    Attributes:
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        precision: of the trainings; weights are always float32.
+        workers: processes that make training windows.
+    """
+
+    device: str = "auto"
+    precision: str = "32-true"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage is given.
+
+    Attributes:
+        workspace: where files are.
+        photos: all of them.
+        copies: of the tagged ones, in the order of `photos.with_tags()`.
+        long_side_px: of the copies.
+        seed: of the trainings.
+        radius: pairs of cells nearer than this are neighbours, in training and in the walk.
+        machine: where it computes.
+        report: told how far a stage is.
+    """
+
+    workspace: Workspace
+    photos: Photos
+    copies: WorkingCopies
+    long_side_px: int
+    seed: int
+    radius: int
+    machine: Machine
+    report: Report
+
+    @property
+    def window_hw(self) -> tuple[int, int]:
+        """Of the training windows."""
+        return typical_size(self.photos, long_side_px=self.long_side_px)
+
+    def on_machine(self, optimisation: Optimisation) -> Optimisation:
+        """The same with this run's seed and data processes."""
+        return replace(optimisation, seed=self.seed, workers=self.machine.workers)
+
+    def device(self) -> torch.device:
+        """Where networks are asked."""
+        return pick_device(self.machine.device)
+
+    def each(self, stage: str, finished: Callable[[str], Path]) -> Iterator[tuple[int, int, str]]:
+        """(place among the tagged, index, name) of each tagged photo whose file is not there."""
+        indices = self.photos.with_tags()
+        for place, index in enumerate(indices):
+            self.report(stage, place, len(indices))
+            name = self.photos.names[index]
+            if not finished(name).is_file():
+                yield place, index, name
+        self.report(stage, len(indices), len(indices))
+
+
+def train_classifier(run: Run, optimisation: Optimisation) -> None:
+    """Stage "classifier": photos and tags → a network that shows where it sees each class."""
+    tagged = run.photos.with_tags()
+    training = tag_training(
+        run.copies,
+        run.photos.tags[tagged],
+        class_names=run.photos.class_names,
+        window_hw=run.window_hw,
+        optimisation=run.on_machine(optimisation),
+    )
+    _train(run, "classifier", training)
+
+
+def read_activations(run: Run, options: maps.ActivationOptions) -> None:
+    """Stage "activations": where the classifier sees each tagged class."""
+    workspace, device = run.workspace, run.device()
+    classifier = load_classifier(workspace.folder("classifier") / "model").to(device)
+    for place, index, name in run.each(
+        "activations", lambda name: workspace.file("activations", name, ".npz")
+    ):
+        classes = run.photos.classes_of(index)
+        found = maps.activations(
+            classifier, run.copies[place], classes, options=options, device=device
+        )
+        workspace.write_maps("activations", name, found, classes)
+    workspace.finish("activations")
+
+
+def find_regions(run: Run, options: maps.RegionOptions, crf: maps.CrfOptions) -> None:
+    """Stage "regions": what is surely of a class, and what is surely background."""
+    workspace = run.workspace
+    for place, _, name in run.each("regions", lambda name: workspace.file("regions", name, ".png")):
+        found, classes = workspace.read_maps("activations", name)
+        local = maps.regions(found, run.copies[place], options=options, crf=crf)
+        write_indexed_png(workspace.file("regions", name, ".png"), maps.numbered(local, classes))
+    workspace.finish("regions")
+
+
+def train_affinity(run: Run, optimisation: Optimisation) -> None:
+    """Stage "affinity": confident regions → features that tell classes apart."""
+    names = [run.photos.names[index] for index in run.photos.with_tags()]
+    samples = LabelledCopies(
+        run.copies, [run.workspace.file("regions", name, ".png") for name in names]
+    )
+    training = affinity_training(
+        samples,
+        window_hw=run.window_hw,
+        radius=run.radius,
+        optimisation=run.on_machine(optimisation),
+    )
+    _train(run, "affinity", training)
+
+
+def walk_maps(run: Run, options: maps.WalkOptions, crf: maps.CrfOptions) -> None:
+    """Stage "walk": activations spread over similar neighbours, and become label maps."""
+    workspace, device = run.workspace, run.device()
+    network = load_affinity_net(workspace.folder("affinity") / "model").to(device)
+    for place, index, name in run.each("walk", lambda name: label_file(workspace, name)):
+        found, classes = workspace.read_maps("activations", name)
+        image = run.copies[place]
+        confident = None
+        if options.method == "one_step":
+            regions = read_indexed_png(workspace.file("regions", name, ".png"))
+            confident = maps.unnumbered(regions, classes)
+        scores = maps.walked(
+            network, image, found, options=options, confident=confident, device=device
+        )
+        workspace.write_maps("walk", name, scores, classes)
+        labels = maps.label_map(scores, classes, image, size_hw=run.photos.sizes_hw[index], crf=crf)
+        write_indexed_png(label_file(workspace, name), labels)
+    write_coco(run)
+    workspace.finish("walk")
+
+
+def label_file(workspace: Workspace, name: str) -> Path:
+    """The label map of a photo that the walk gave, at the photo's own size."""
+    return workspace.root / "labels" / f"{name}.png"
+
+
+def write_coco(run: Run) -> None:
+    """All label maps as one COCO file, labels/labels.json: a region per class and photo."""
+    photos, workspace = run.photos, run.workspace
+    path = workspace.root / "labels" / "labels.json"
+    with CocoWriter(path, class_names=photos.class_names) as coco:
+        for index in photos.with_tags():
+            name = photos.names[index]
+            found = segments_from_labels(read_indexed_png(label_file(workspace, name)))
+            numbers = found.object_ids
+            coco.write(
+                f"{name}.png",
+                Instances(
+                    found.size_hw,
+                    tuple(found.rles[number] for number in numbers),
+                    tuple(number - 1 for number in numbers),
+                    (1.0,) * len(numbers),
+                ),
+            )
+
+
+def train_network(run: Run, learning: Learning) -> None:
+    """Stage "network": label maps → a segmentation network, trained as on any others."""
+    names = [run.photos.names[index] for index in run.photos.with_tags()]
+    samples = LabelledCopies(run.copies, [label_file(run.workspace, name) for name in names])
+    training = semantic_training(
+        samples,
+        "light",
+        class_names=("background", *run.photos.class_names),
+        learning=replace(learning, seed=run.seed, workers=run.machine.workers),
+    )
+    _train(run, "network", training)
+
+
+def predict_all(run: Run) -> None:
+    """Stage "predictions": what the trained network sees in every photo, tagged or not."""
+    workspace = run.workspace
+    segmenter = load_semantic_segmenter(
+        workspace.folder("network") / "model", device=run.machine.device
+    )
+    copies = WorkingCopies(workspace, run.photos.names)
+    for index, name in enumerate(run.photos.names):
+        run.report("predictions", index, len(run.photos.names))
+        path = workspace.file("predictions", name, ".png")
+        if not path.is_file():
+            labels = segmenter.segment(copies[index])
+            whole = maps.resized(labels, run.photos.sizes_hw[index])
+            write_indexed_png(path, whole)
+    run.report("predictions", len(run.photos.names), len(run.photos.names))
+    workspace.finish("predictions")
+
+
+def _train(run: Run, stage: str, training: Training) -> None:
+    """Train in the stage's folder, going on from its last checkpoint."""
+    folder = run.workspace.folder(stage)
+    accelerator, _, number = run.machine.device.partition(":")
+    devices: Any = [int(number)] if number else 1
+    result = run_training(
+        training,
+        out=folder,
+        resume=(folder / "last.ckpt").is_dir(),
+        accelerator=accelerator,
+        devices=devices,
+        precision=run.machine.precision,  # type: ignore[arg-type]
+        seed=run.seed,
+    )
+    if result.stopped != "steps":
+        raise PixelkinError(
+            f"{run.workspace.root}: stopped in the stage {stage} at step {result.step}; "
+            "run the same command again to go on"
+        )
+    run.workspace.finish(stage)
+
+
+def class_coverage(run: Run, folder: str) -> dict[str, float]:
+    """Share of all pixels of the label maps in a folder, by class, background included."""
+    counts = np.zeros(256, np.int64)
+    for index in run.photos.with_tags():
+        path = run.workspace.root / folder / f"{run.photos.names[index]}.png"
+        if path.is_file():
+            counts += np.bincount(read_indexed_png(path).ravel(), minlength=256)
+    total = max(int(counts.sum()), 1)
+    names = ("background", *run.photos.class_names)
+    return {name: float(counts[i]) / total for i, name in enumerate(names)}

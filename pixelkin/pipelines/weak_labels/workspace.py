@@ -1,0 +1,171 @@
+"""The folder of a run: what lies where, and what is done.
+
+    OUT/
+      run.json             options, classes, photos; written first
+      problems.txt         faults of the tags and the photos
+      1_photos/            working copies NAME.png, index.json
+      2_classifier/        a training
+      3_activations/       NAME.npz: activation maps of the tagged classes
+      4_regions/           NAME.png: confident regions
+      5_affinity/          a training
+      6_walk/              NAME.npz: the maps after the walk
+      labels/              NAME.png and labels.json: masks, at the photos' own sizes
+      7_network/           a training; its model runs alone
+      predictions/         NAME.png: of the network, for every photo
+      report.html
+
+A file is there whole or not at all, so a stage goes on behind the last file that is there. A stage
+that is complete leaves an empty file DONE in its folder.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pixelkin.errors import PixelkinError
+from pixelkin.files import atomic_write
+
+STAGES = {
+    "photos": ("1_photos",),
+    "classifier": ("2_classifier",),
+    "activations": ("3_activations",),
+    "regions": ("4_regions",),
+    "affinity": ("5_affinity",),
+    "walk": ("6_walk", "labels"),
+    "network": ("7_network",),
+    "predictions": ("predictions",),
+}
+"""Stage → its folders, in the order in which stages are done."""
+
+DONE = "DONE"
+
+
+class Workspace:
+    """The folder of a run.
+
+    Args:
+        root: made when the first file is written.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def folder(self, stage: str) -> Path:
+        """The first folder of a stage."""
+        return self.root / STAGES[stage][0]
+
+    def file(self, stage: str, name: str, suffix: str) -> Path:
+        """One photo's file in a stage's first folder; a name may hold folders."""
+        return self.folder(stage) / f"{name}{suffix}"
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage is complete."""
+        return (self.folder(stage) / DONE).is_file()
+
+    def finish(self, stage: str) -> None:
+        """Mark a stage complete."""
+        atomic_write(self.folder(stage) / DONE, b"")
+
+    def clear_from(self, stage: str) -> None:
+        """Remove what a stage and all after it have made."""
+        for later in list(STAGES)[list(STAGES).index(stage) :]:
+            for folder in STAGES[later]:
+                shutil.rmtree(self.root / folder, ignore_errors=True)
+
+    def require(self, stage: str, *, needed_by: str) -> None:
+        """Raise `PixelkinError` unless `stage` is complete."""
+        if not self.is_done(stage):
+            raise PixelkinError(
+                f"{self.root}: the stage {needed_by} needs the stage {stage}, which is not "
+                f"complete; run it first, or all stages"
+            )
+
+    # What stages hand on
+
+    def write_maps(
+        self, stage: str, name: str, maps: Float[Tensor, "k h w"], classes: Sequence[int]
+    ) -> None:
+        """Keep the maps of some classes of one photo, as float16."""
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            maps=maps.to(torch.float16).cpu().numpy(),
+            classes=np.asarray(classes, np.int64),
+        )
+        atomic_write(self.file(stage, name, ".npz"), buffer.getvalue())
+
+    def read_maps(self, stage: str, name: str) -> tuple[Float[Tensor, "k h w"], tuple[int, ...]]:
+        """What `write_maps` kept: maps, float32, and the classes that they are of."""
+        path = self.file(stage, name, ".npz")
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                maps, classes = kept["maps"], kept["classes"]
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise PixelkinError(
+                f"{path} cannot be read ({error}); remove it and run its stage again"
+            ) from error
+        return torch.from_numpy(maps).float(), tuple(int(one) for one in classes)
+
+    # What the run is
+
+    def start(self, description: dict[str, Any]) -> None:
+        """Write run.json, or raise `PixelkinError` where another run lives here.
+
+        Args:
+            description: key → JSON value; all must be equal for a run to go on.
+        """
+        path = self.root / "run.json"
+        if path.is_file():
+            for key, was, now in self._differences(description):
+                raise PixelkinError(
+                    f"{self.root} holds a run with {key} {was}, now it is {now}; give the same, "
+                    "another folder, or --again STAGE to make that stage and all after it anew"
+                )
+        self.describe(description)
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Write run.json, whatever was there."""
+        text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+        atomic_write(self.root / "run.json", text)
+
+    def description(self) -> dict[str, Any]:
+        """What run.json says."""
+        path = self.root / "run.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise PixelkinError(f"{path} cannot be read ({error}); start the run anew") from error
+        return found
+
+    def _differences(self, description: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+        old = self.description()
+        # As JSON gives it back: tuples are lists there.
+        new = json.loads(json.dumps(description))
+        for key in new:
+            if old.get(key) != new[key]:
+                yield from _first_difference(key, old.get(key), new[key])
+
+
+def _first_difference(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for part in new:
+            if old.get(part) != new[part]:
+                yield from _first_difference(f"{key}.{part}", old.get(part), new[part])
+        return
+    yield key, _short(old), _short(new)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"
