@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pixelkin.data.penn_fudan import PennFudan
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping import instance_centroids
 from pixelkin.grouping.activation_maps import confident_regions
@@ -24,7 +25,7 @@ from pixelkin.grouping.instance_centroids import (
     with_constant_background,
 )
 from pixelkin.grouping.random_walk import walk
-from pixelkin.masks import decode_rle
+from pixelkin.masks import decode_rle, paint_instances
 from pixelkin.structures import IGNORE
 
 CENTRES_YX = ((12, 11), (13, 29))
@@ -126,6 +127,39 @@ def test_the_same_instances_every_time_and_however_many_maps_at_once(monkeypatch
     found = CentroidGrouping()(*scene[1:], (104, 168))
     assert found.rles == expected.rles
     assert found.scores == pytest.approx(expected.scores, rel=1e-5)
+
+
+def test_real_people_who_overlap_come_apart(shared_data):
+    """Six people of one class map, several behind another: fields made from their true masks."""
+    source = PennFudan(shared_data / "penn_fudan")
+    sample = source[source.names.index("PennPed00045")]
+    labels = paint_instances(sample).labels
+    size_hw = sample.size_hw
+    cells = torch.from_numpy(labels[2::4, 2::4])
+    field_hw = (-(-size_hw[0] // 4), -(-size_hw[1] // 4))
+    cells = torch.nn.functional.pad(
+        cells, (0, field_hw[1] - cells.shape[1], 0, field_hw[0] - cells.shape[0])
+    )
+    boundaries = torch.zeros(field_hw)
+    boundaries[:-1] = (cells[1:] != cells[:-1]).float()
+    boundaries[:, :-1] = torch.maximum(boundaries[:, :-1], (cells[:, 1:] != cells[:, :-1]).float())
+    place = torch.stack(torch.meshgrid(*map(torch.arange, field_hw), indexing="ij")).float()
+    displacement = torch.zeros(2, *field_hw)
+    for label in range(1, len(sample.instances) + 1):
+        own = cells == label
+        displacement[:, own] = place[:, own].mean(1, keepdim=True) - place[:, own]
+    # What a classifier's map tells: where people are, and not whose pixel is whose.
+    maps = torch.nn.functional.avg_pool2d((cells > 0).float()[None], 5, 1, 2)
+
+    def people(field: torch.Tensor) -> tuple[int, int]:
+        found = CentroidGrouping()(maps, boundaries, field, size_hw)
+        masks = [decode_rle(rle, size_hw) for rle in found.rles]
+        truths = [labels == label for label in range(1, len(sample.instances) + 1)]
+        overlaps = [max((m & t).sum() / (m | t).sum() for m in masks) for t in truths]
+        return len(found), sum(overlap > 0.75 for overlap in overlaps)
+
+    assert people(displacement) == (6, 6)
+    assert people(displacement * 0)[1] < 6
 
 
 def loops_centroids(displacement, iterations):
