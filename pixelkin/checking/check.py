@@ -20,7 +20,10 @@ from pixelkin.checking.index_png import (
 from pixelkin.checking.labelme import check_labelme
 from pixelkin.checking.nuclei import check_nuclei
 from pixelkin.checking.report import Progress, Report, no_progress
+from pixelkin.checking.semantic_png import check_camvid, check_semantic_png
+from pixelkin.checking.semantic_png import folder_pairs as map_folder_pairs
 from pixelkin.checking.yolo_seg import check_yolo_seg, folder_pairs
+from pixelkin.data.semantic_sources import SEMANTIC_FORMATS
 from pixelkin.data.sources import recognised
 from pixelkin.errors import PixelkinError
 
@@ -60,6 +63,10 @@ def _pngs(place: _Place, report: Report, each: Progress) -> None:
     check_index_png(IndexFolders(images, masks, "_mask" if suffixed else ""), report, each)
 
 
+def _pngs_classes(place: _Place, report: Report, each: Progress) -> None:
+    check_semantic_png(map_folder_pairs(place.path, place.images), None, report, each)
+
+
 def _cvppp(place: _Place, report: Report, each: Progress) -> None:
     inner = sorted({path.parent for path in place.path.glob("*/*_rgb.png")})
     for folder in inner or [place.path]:
@@ -77,10 +84,15 @@ FORMATS: dict[str, Callable[[_Place, Report, Progress], None]] = {
     "voc": lambda place, report, each: check_voc(place.path, report, each),
     "cityscapes": lambda place, report, each: check_cityscapes(place.path, report, each),
     "cvppp": _cvppp,
+    "pngs-classes": _pngs_classes,
+    "camvid": lambda place, report, each: check_camvid(place.path, report, each),
 }
-"""Names of the formats that can be checked, as `data.sources` names them."""
+"""Names of the formats that can be checked, as `data.sources` names them; of class maps, `pngs` of
+`data.semantic_sources` is `pngs-classes` here."""
 
-_TAKE_IMAGES = ("coco", "panoptic", "yolo", "labelme", "pngs")
+_TAKE_IMAGES = ("coco", "panoptic", "yolo", "labelme", "pngs", "pngs-classes")
+
+_CLASS_MAPS = {"pngs": "pngs-classes", "camvid": "camvid"}
 
 
 def check_data(
@@ -135,6 +147,10 @@ def _format_at(data: Path, images: Path | None) -> str:
             return recognised(data)
         except PixelkinError:
             return "labelme" if b'"shapes"' in data.read_bytes() else "coco"
+    for name, own_name in _CLASS_MAPS.items():
+        lies_in = SEMANTIC_FORMATS[name].lies_in
+        if data.is_dir() and lies_in is not None and lies_in(data):
+            return own_name
     return recognised(data)
 
 

@@ -47,12 +47,14 @@ class MapError(PixelkinError):
     """A map that cannot be read as classes.
 
     Attributes:
+        path: the file.
         what: the fault, without the file.
         fix: what to do.
     """
 
     def __init__(self, path: Path, what: str, fix: str) -> None:
         super().__init__(f"{path} {what}; {fix}")
+        self.path = path
         self.what = what
         self.fix = fix
 

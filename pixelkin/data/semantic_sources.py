@@ -4,10 +4,19 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from pixelkin.data.ade20k import Ade20k
+from pixelkin.data.bdd100k import BddDrivable, BddLanes, BddPanopticSemantic, BddSemantic
+from pixelkin.data.camvid import CamVid, CamVidRgb
+from pixelkin.data.ccp_semantic import CcpSemantic
+from pixelkin.data.cityscapes_semantic import CityscapesSemantic
+from pixelkin.data.coco_stuff import CocoStuff
 from pixelkin.data.instance_png import images_by_stem
-from pixelkin.data.semantic_png import CLASSES_FILE, Classes, read_class_list
+from pixelkin.data.kitti import KittiSemantic
+from pixelkin.data.pascal_context import PascalContext
+from pixelkin.data.pratheepan import Pratheepan
+from pixelkin.data.scene_parse import SceneParse150
+from pixelkin.data.semantic_png import CLASSES_FILE, Classes, SemanticPng, read_class_list
 from pixelkin.data.source import SemanticSource
 from pixelkin.data.sources import (
     format_and_path,
@@ -15,12 +24,14 @@ from pixelkin.data.sources import (
     part_folder,
     the_one_format,
 )
+from pixelkin.data.voc_semantic import SbdSemantic, VocSemantic
 from pixelkin.errors import PixelkinError
 
-_Made = TypeVar("_Made")
+MASK_FOLDERS = ("masks", "labels", "annotations")
+"""What people call the folder of the maps beside `images`."""
 
-_MASK_FOLDERS = ("masks", "labels", "annotations")
-_MASK_SUFFIXES = ("", "_mask", "_label")
+MASK_SUFFIXES = ("", "_mask", "_label")
+"""What may follow the image's stem in the name of a map."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Place:
                     f"{self.path}: its format takes no {name}: expected {allowed}; leave it out"
                 )
 
-    def of_split(self, make: Callable[..., _Made], **options: object) -> _Made:
+    def of_split(self, make: Callable[..., SemanticSource], **options: object) -> SemanticSource:
         """`make(path, split)`, or with the split of its own where none is given."""
         if self.split is None:
             return make(self.path, **options)
@@ -67,12 +78,21 @@ class Place:
         return list(self.classes.values())
 
 
-# Imports within: a data set of one format needs none of the other readers.
+_Maker = Callable[[Place], SemanticSource]
+
+
+def _of_split(make: Callable[..., SemanticSource], **options: object) -> _Maker:
+    """Opens what needs no more than a path and a split."""
+
+    def opened(place: Place) -> SemanticSource:
+        place.only("split")
+        return place.of_split(make, **options)
+
+    return opened
 
 
 def _pngs(place: Place) -> SemanticSource:
-    from pixelkin.data.semantic_png import SemanticPng
-
+    place.only("images", "masks", "split", "classes")
     images, masks = png_folders(place.path, place.images, place.masks, place.split)
     classes = place.classes
     if classes is None and (place.path / CLASSES_FILE).is_file():
@@ -93,22 +113,20 @@ def png_folders(
         images = part_folder(root, "images", split)
     if masks is None:
         kinds = [
-            kind for kind in _MASK_FOLDERS if (root / kind).is_dir() or any(root.glob(f"*/{kind}/"))
+            kind for kind in MASK_FOLDERS if (root / kind).is_dir() or any(root.glob(f"*/{kind}/"))
         ]
-        masks = part_folder(root, kinds[0] if kinds else _MASK_FOLDERS[0], split)
+        masks = part_folder(root, kinds[0] if kinds else MASK_FOLDERS[0], split)
     return images, masks
 
 
 def mask_suffix(images: Path, masks: Path) -> str:
     """What follows the image's stem in the names of maps: nothing, `_mask` or `_label`."""
     stem = next(iter(images_by_stem(images)))
-    fitting = (one for one in _MASK_SUFFIXES if (masks / f"{stem}{one}.png").is_file())
+    fitting = (one for one in MASK_SUFFIXES if (masks / f"{stem}{one}.png").is_file())
     return next(fitting, "")
 
 
 def _camvid(place: Place) -> SemanticSource:
-    from pixelkin.data.camvid import CamVid, CamVidRgb
-
     if any(place.path.glob("*annot/")):
         place.only("split")
         return place.of_split(CamVid)
@@ -117,127 +135,36 @@ def _camvid(place: Place) -> SemanticSource:
 
 
 def _voc(place: Place) -> SemanticSource:
-    from pixelkin.data.voc_semantic import VocSemantic
-
     place.only("split", "masks")
     return place.of_split(VocSemantic, masks=place.masks)
 
 
-def _sbd(place: Place) -> SemanticSource:
-    from pixelkin.data.voc_semantic import SbdSemantic
-
-    place.only("split")
-    return place.of_split(SbdSemantic)
-
-
 def _context(place: Place) -> SemanticSource:
-    from pixelkin.data.pascal_context import PascalContext
-
     place.only("split", "masks")
     return place.of_split(PascalContext, annotations=place.masks)
 
 
 def _context60(place: Place) -> SemanticSource:
-    from pixelkin.data.pascal_context import PascalContext
-
     place.only("split", "masks")
     return place.of_split(PascalContext, classes=60, annotations=place.masks)
 
 
-def _cityscapes(place: Place) -> SemanticSource:
-    from pixelkin.data.cityscapes_semantic import CityscapesSemantic
-
-    place.only("split")
-    return place.of_split(CityscapesSemantic)
-
-
-def _cityscapes_coarse(place: Place) -> SemanticSource:
-    from pixelkin.data.cityscapes_semantic import CityscapesSemantic
-
-    place.only("split")
-    return place.of_split(CityscapesSemantic, annotation="gtCoarse")
-
-
 def _kitti(place: Place) -> SemanticSource:
-    from pixelkin.data.kitti import KittiSemantic
-
     place.only()
     return KittiSemantic(place.path)
 
 
-def _bdd(place: Place) -> SemanticSource:
-    from pixelkin.data.bdd100k import BddSemantic
-
-    place.only("split")
-    return place.of_split(BddSemantic)
-
-
-def _bdd_drivable(place: Place) -> SemanticSource:
-    from pixelkin.data.bdd100k import BddDrivable
-
-    place.only("split")
-    return place.of_split(BddDrivable)
-
-
-def _bdd_lanes(place: Place) -> SemanticSource:
-    from pixelkin.data.bdd100k import BddLanes
-
-    place.only("split")
-    return place.of_split(BddLanes)
-
-
-def _bdd_lane_styles(place: Place) -> SemanticSource:
-    from pixelkin.data.bdd100k import BddLanes
-
-    place.only("split")
-    return place.of_split(BddLanes, target="style")
-
-
-def _bdd_lane_directions(place: Place) -> SemanticSource:
-    from pixelkin.data.bdd100k import BddLanes
-
-    place.only("split")
-    return place.of_split(BddLanes, target="direction")
-
-
-def _bdd_panoptic(place: Place) -> SemanticSource:
-    from pixelkin.data.bdd100k import BddPanopticSemantic
-
-    place.only("split")
-    return place.of_split(BddPanopticSemantic)
-
-
 def _ade20k(place: Place) -> SemanticSource:
-    from pixelkin.data.ade20k import Ade20k
-
     place.only("split", "classes")
     return place.of_split(Ade20k, classes=place.chosen())
 
 
-def _sceneparse(place: Place) -> SemanticSource:
-    from pixelkin.data.scene_parse import SceneParse150
-
-    place.only("split")
-    return place.of_split(SceneParse150)
-
-
-def _coco_stuff(place: Place) -> SemanticSource:
-    from pixelkin.data.coco_stuff import CocoStuff
-
-    place.only("split")
-    return place.of_split(CocoStuff)
-
-
 def _ccp(place: Place) -> SemanticSource:
-    from pixelkin.data.ccp_semantic import CcpSemantic
-
     place.only("classes")
     return CcpSemantic(place.path, classes=place.chosen())
 
 
 def _pratheepan(place: Place) -> SemanticSource:
-    from pixelkin.data.pratheepan import Pratheepan
-
     place.only()
     return Pratheepan(place.path)
 
@@ -253,7 +180,7 @@ class SemanticFormat:
             and is what a bare path means.
     """
 
-    make: Callable[[Place], SemanticSource]
+    make: _Maker
     layout: str
     lies_in: Callable[[Path], bool] | None = None
 
@@ -265,8 +192,13 @@ def _camvid_lies_in(folder: Path) -> bool:
 
 
 def _pngs_lie_in(folder: Path) -> bool:
-    # Without the list nothing tells classes from instances.
-    return has_all("images", CLASSES_FILE)(folder) or has_all("*/images", CLASSES_FILE)(folder)
+    # Without the list nothing tells classes from instances; with labels of text it is YOLO's.
+    maps = (
+        pattern
+        for kind in MASK_FOLDERS
+        for pattern in (f"{kind}/*.png", f"{kind}/*/*.png", f"*/{kind}/*.png")
+    )
+    return (folder / CLASSES_FILE).is_file() and any(any(folder.glob(one)) for one in maps)
 
 
 SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
@@ -285,7 +217,7 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/",
         has_all("JPEGImages", "SegmentationClass"),
     ),
-    "sbd": SemanticFormat(_sbd, "img/ and cls/", has_all("img", "cls")),
+    "sbd": SemanticFormat(_of_split(SbdSemantic), "img/ and cls/", has_all("img", "cls")),
     "context": SemanticFormat(
         _context,
         "VOC 2010 with trainval/*.mat; 59 classes",
@@ -293,35 +225,39 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
     ),
     "context60": SemanticFormat(_context60, "as context, with background as class 0"),
     "cityscapes": SemanticFormat(
-        _cityscapes, "leftImg8bit/ and gtFine/", has_all("leftImg8bit", "gtFine")
+        _of_split(CityscapesSemantic), "leftImg8bit/ and gtFine/", has_all("leftImg8bit", "gtFine")
     ),
-    "cityscapes-coarse": SemanticFormat(_cityscapes_coarse, "leftImg8bit/ and gtCoarse/"),
+    "cityscapes-coarse": SemanticFormat(
+        _of_split(CityscapesSemantic, annotation="gtCoarse"), "leftImg8bit/ and gtCoarse/"
+    ),
     "kitti": SemanticFormat(
         _kitti,
         "training/image_2/ and training/semantic/",
         has_all("training/image_2", "training/semantic"),
     ),
     "bdd": SemanticFormat(
-        _bdd,
+        _of_split(BddSemantic),
         "images/10k/ and labels/sem_seg/masks/",
         has_all("images/10k", "labels/sem_seg/masks"),
     ),
     "bdd-drivable": SemanticFormat(
-        _bdd_drivable,
+        _of_split(BddDrivable),
         "images/100k/ and labels/drivable/masks/",
         has_all("images/100k", "labels/drivable/masks"),
     ),
     "bdd-lanes": SemanticFormat(
-        _bdd_lanes,
+        _of_split(BddLanes),
         "images/100k/ and labels/lane/masks/; the 8 kinds of lane marks",
         has_all("images/100k", "labels/lane/masks"),
     ),
-    "bdd-lane-styles": SemanticFormat(_bdd_lane_styles, "as bdd-lanes; solid or dashed"),
+    "bdd-lane-styles": SemanticFormat(
+        _of_split(BddLanes, target="style"), "as bdd-lanes; solid or dashed"
+    ),
     "bdd-lane-directions": SemanticFormat(
-        _bdd_lane_directions, "as bdd-lanes; parallel or vertical"
+        _of_split(BddLanes, target="direction"), "as bdd-lanes; parallel or vertical"
     ),
     "bdd-panoptic": SemanticFormat(
-        _bdd_panoptic,
+        _of_split(BddPanopticSemantic),
         "images/10k/ and labels/pan_seg/bitmasks/; 40 classes",
         has_all("images/10k", "labels/pan_seg/bitmasks"),
     ),
@@ -329,12 +265,12 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         _ade20k, "images/ADE/<split>/ with *_seg.png and *.json", has_all("images/ADE")
     ),
     "sceneparse": SemanticFormat(
-        _sceneparse,
+        _of_split(SceneParse150),
         "images/, annotations/ and objectInfo150.txt",
         has_all("images", "annotations", "objectInfo150.txt"),
     ),
     "coco-stuff": SemanticFormat(
-        _coco_stuff, "<split>/ and stuffthingmaps/<split>/", has_all("stuffthingmaps")
+        _of_split(CocoStuff), "<split>/ and stuffthingmaps/<split>/", has_all("stuffthingmaps")
     ),
     "ccp": SemanticFormat(
         _ccp,
@@ -348,7 +284,7 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
     ),
 }
 """By the name in `FORMAT:PATH`. A new format is entered here, with its layout and a function that
-opens it above."""
+opens it."""
 
 
 def open_semantic_source(

@@ -1,0 +1,166 @@
+"""Folders of class maps: every fault, with its file and its fix."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_sets import HEIGHT, WIDTH, only_problem, problems_of, write_picture
+
+from pixelkin.checking.check import check_data
+from pixelkin.errors import PixelkinError
+from pixelkin.masks import write_indexed_png
+
+
+def write_maps(root: Path, names: str = "road\nsky\ncar\n") -> Path:
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[5:15, 5:15], labels[30:40, 30:50], labels[50:] = 1, 2, 255
+    (root / "masks").mkdir(parents=True)
+    for n in (1, 2):
+        write_picture(root / "images" / f"{n}.png", n)
+        write_indexed_png(root / "masks" / f"{n}.png", labels)
+    (root / "classes.txt").write_text(names)
+    return root
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    Image.fromarray(values).save(path)
+
+
+def first_map(root: Path) -> tuple[Path, np.ndarray]:
+    path = root / "masks" / "1.png"
+    return path, np.array(Image.open(path))
+
+
+def test_a_sound_set_has_no_problem_in_any_layout(tmp_path: Path) -> None:
+    root = write_maps(tmp_path / "plain")
+    name, report = check_data(root)
+    assert (name, report.problems, report.images, report.objects) == ("pngs-classes", [], 2, 6)
+    for n, layout in enumerate(("{kind}/{split}", "{split}/{kind}")):
+        divided = tmp_path / str(n)
+        for split, stem in (("train", "1"), ("val", "2")):
+            for kind, own in (("images", "images"), ("labels", "masks")):
+                folder = divided / layout.format(kind=kind, split=split)
+                folder.mkdir(parents=True)
+                shutil.copy(root / own / f"{stem}.png", folder)
+        shutil.copy(root / "classes.txt", divided)
+        assert check_data(divided)[1].problems == []
+        assert check_data(divided)[1].images == 2
+
+
+def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
+    root = write_maps(tmp_path)
+    (root / "images").rename(root / "pictures")
+    assert problems_of(root, images=root / "pictures", format="pngs-classes") == []
+    with pytest.raises(PixelkinError, match="no folder of maps: expected images/ and one of masks"):
+        check_data(root / "pictures", format="pngs-classes")
+
+
+def test_a_value_without_a_class_and_a_class_without_a_pixel(tmp_path: Path) -> None:
+    root = write_maps(tmp_path, "road\nsky\n")
+    found = problems_of(root)
+    assert [(p.where, p.what[:14], p.severity) for p in found] == [
+        ("masks/1.png", "holds value 2 ", "error"),
+        ("masks/2.png", "holds value 2 ", "error"),
+        ("masks", "2 of 2 classes", "warning"),
+    ]
+    (root / "classes.txt").write_text("road\nsky\ncar\nboat\ntree\n")
+    found_unused = only_problem(root)
+    assert found_unused.what == "2 of 5 classes are in no map: boat, tree"
+    assert found_unused.severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("names", "what"), [("a\n\nb\n", "has an empty line, 2"), ("", "has no name")]
+)
+def test_a_faulty_class_list_is_named_and_the_maps_are_read_all_the_same(
+    tmp_path: Path, names: str, what: str
+) -> None:
+    root = write_maps(tmp_path, names)
+    found = only_problem(root)
+    assert found.where == "classes.txt"
+    assert what in found.what
+    (root / "classes.txt").unlink()
+    path, values = first_map(root)
+    save(path, np.where(values == 2, 255, 0).astype(np.uint8))
+    problems = problems_of(root, format="pngs-classes")
+    assert [(p.where, p.what.split(",")[0]) for p in problems] == [
+        ("classes.txt", "is not there"),
+        ("masks/1.png", "holds nothing but 0 and 255"),
+    ]
+
+
+def test_binary_colour_and_deep_maps(tmp_path: Path) -> None:
+    root = write_maps(tmp_path)
+    path, values = first_map(root)
+    save(path, np.where(values == 2, 255, 0).astype(np.uint8))
+    binary = only_problem(root)
+    assert binary.where == "masks/1.png"
+    assert "binary mask" in binary.what
+    assert "foreground=255" in binary.fix
+    save(path, np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+    colour = only_problem(root)
+    assert colour.what.startswith("is a colour image, with ")
+    assert "palette index" in colour.fix
+    save(path, values.astype(np.uint16))
+    deep = only_problem(root)
+    assert deep.where in ("masks/1.png", "masks/2.png")
+    assert "16" in deep.what
+    assert "same number of bits" in deep.fix
+
+
+def test_files_that_are_missing_broken_or_of_another_size(tmp_path: Path) -> None:
+    root = write_maps(tmp_path)
+    path, values = first_map(root)
+    whole = path.read_bytes()
+    save(path, values[:30])
+    assert "annotated as 80×30, the image is 80×60" in only_problem(root).what
+    path.write_bytes(b"")
+    assert only_problem(root).what == "the file is empty (0 bytes)"
+    path.write_bytes(whole[:60])
+    assert only_problem(root).what.startswith("cannot be decoded: ")
+    path.unlink()
+    missing = only_problem(root)
+    assert (missing.where, missing.what) == ("images/1.png", "the image has no label file")
+    Image.fromarray(values).save(root / "masks" / "1.jpg")
+    lossy = only_problem(root)
+    assert (lossy.where, lossy.what) == ("masks/1.jpg", "the map is a jpg file")
+    (root / "masks" / "1.jpg").rename(root / "masks" / "3.jpg")
+    assert {p.what for p in problems_of(root)} == {
+        "the image has no label file",
+        "the label file has no image",
+    }
+
+
+def test_empty_folders_and_wholly_unknown_maps(tmp_path: Path) -> None:
+    root = write_maps(tmp_path)
+    path, values = first_map(root)
+    write_indexed_png(path, np.full_like(values, 255))
+    (root / "classes.txt").write_text("0: road\n1: sky\n2: car\n")
+    assert "binary mask" in only_problem(root).what
+    for folder in ("images", "masks"):
+        for file in (root / folder).iterdir():
+            file.unlink()
+    found = problems_of(root, format="pngs-classes")
+    assert [(p.where, p.what) for p in found] == [
+        ("images", "the folder holds no image"),
+        ("masks", "no image has a label file"),
+    ]
+
+
+def test_camvid_of_segnet(tmp_path: Path, shared_data: Path) -> None:
+    for split in ("train", "val"):
+        for folder in (split, f"{split}annot"):
+            (tmp_path / folder).mkdir()
+            for path in sorted((shared_data / "camvid" / folder).iterdir())[:2]:
+                shutil.copy(path, tmp_path / folder)
+    name, report = check_data(tmp_path)
+    assert (name, report.problems, report.images) == ("camvid", [], 4)
+    path = min((tmp_path / "valannot").iterdir())
+    save(path, np.where(np.array(Image.open(path)) == 11, 12, 0).astype(np.uint8))
+    found = only_problem(tmp_path)
+    assert found.where == f"valannot/{path.name}"
+    assert found.what.startswith("holds value 12 ")
+    with pytest.raises(PixelkinError, match="camvid knows where its images lie"):
+        check_data(tmp_path, images=tmp_path / "train", format="camvid")
