@@ -124,6 +124,7 @@ def train_steps(run: Run, log: RunLog, *, ends: float, save_every: int, log_ever
             if training.validate and due:
                 with log.pause():
                     row |= validate(run)
+                    show(run, log)
                 stop = stop or _finished(run)
             if row:
                 log.write({"step": progress.step, **row})
@@ -269,6 +270,17 @@ def validate(run: Run) -> Row:
     if not training.monitor or progress.best_step == progress.step:
         save_model(run)
     return {f"val/{name}": value for name, value in numbers.items()}
+
+
+def show(run: Run, log: RunLog) -> None:
+    """Show the training's pictures, where they are seen."""
+    if run.training.pictures is None or not log.shows_pictures:
+        return
+    model = run.result_model
+    model.eval()
+    with torch.no_grad(), seeded(run.sampler.seed, run.progress.step):
+        log.show(run.progress.step, run.training.pictures(model))
+    run.training.model.train()
 
 
 def _compare_with_best(run: Run, numbers: dict[str, float]) -> None:

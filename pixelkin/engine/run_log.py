@@ -7,14 +7,16 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -125,6 +127,17 @@ class RunLog:
             if speed:
                 self._board.add_scalar("items_per_second", speed, step)
         self._say(step, numbers, speed, now)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether pictures are shown anywhere."""
+        return not self.silent and self._board is not None
+
+    def show(self, step: int, pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> None:
+        """Show pictures in TensorBoard."""
+        if self.shows_pictures:
+            for name, picture in pictures.items():
+                self._board.add_image(name, picture, step, dataformats="HWC")
 
     def _say(self, step: int, numbers: Row, speed: float, now: float) -> None:
         parts = [f"{name} {value:.4g}" for name, value in numbers.items()]

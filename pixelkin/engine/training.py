@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -48,6 +50,8 @@ class Training:
         steps: optimiser steps.
         validate: model (eval mode, no gradients; the average where `ema_decay` is set) →
             numbers. Runs in the first process.
+        pictures: model (as above) → name → uint8 (H, W, 3); shown in TensorBoard, where that is
+            installed, after each validation.
         validate_every: in steps; the last step is always validated.
         monitor: key of `validate`'s dict by which the best model is chosen; empty: the latest.
         monitor_mode: whether larger ("max") or smaller ("min") is better.
@@ -71,6 +75,7 @@ class Training:
     batch_size: int
     steps: int
     validate: Callable[[nn.Module], dict[str, float]] | None = None
+    pictures: Callable[[nn.Module], Mapping[str, UInt8[np.ndarray, "h w 3"]]] | None = None
     validate_every: int = 500
     monitor: str = ""
     monitor_mode: Literal["max", "min"] = "max"

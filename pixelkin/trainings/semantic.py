@@ -1,0 +1,284 @@
+"""Trainings of semantic networks: one budget, one augmentation, one loss for all of them.
+
+Cross-entropy of every known pixel, weighted by class (D. Eigen, R. Fergus: "Predicting Depth,
+Surface Normals and Semantic Labels with a Common Multi-Scale Convolutional Architecture", ICCV
+2015, section 4.3.2), and by pixel where asked for; AdamW by DeepLab's schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor, nn
+
+from pixelkin.data.instance_crops import InstanceCrops
+from pixelkin.data.semantic_crops import Weigh, collate_semantic
+from pixelkin.engine import Training
+from pixelkin.errors import PixelkinError
+from pixelkin.losses.border_weights import weighted_cross_entropy
+from pixelkin.models.semantic_network import SemanticNetwork
+from pixelkin.semantic.checkpoints import save_semantic_model
+from pixelkin.semantic.tiling import fitting_size
+from pixelkin.structures import IGNORE, Batch, Sample
+from pixelkin.trainings.augmentation import Windows, augmentation
+from pixelkin.trainings.backbones import poly_schedule
+from pixelkin.trainings.semantic_networks import (
+    NETWORKS,
+    NetworkName,
+    NetworkOptions,
+    Start,
+    described,
+    parameter_groups,
+    start_network,
+)
+
+T = TypeVar("T")
+Picture = UInt8[np.ndarray, "h w 3"]
+
+COUNTED_STILLS = 500
+"""How many stills, evenly spread, the frequencies of classes are taken from."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The budget and the optimiser; networks with the same ones can be compared.
+
+    Attributes:
+        steps: of the optimiser.
+        batch_size: windows per step.
+        learning_rate: of what starts at random, at its highest; 0 for the network's own.
+        backbone_rate: learning rate of what is trained already, as a share of that.
+        weight_decay: of AdamW.
+        weights: what a backbone starts from.
+        ema_decay: of the averaged weights, which are judged and kept; 0 for none.
+        validate_every: steps between validations; 0 validates at the end alone.
+        seed: of the initial weights.
+        workers: processes that make windows.
+    """
+
+    steps: int = 1500
+    batch_size: int = 8
+    learning_rate: float = 0.0
+    backbone_rate: float = 0.25
+    weight_decay: float = 1e-4
+    weights: Start = "auto"
+    ema_decay: float = 0.995
+    validate_every: int = 0
+    seed: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How rare classes are made up for.
+
+    Attributes:
+        class_balance: exponent of the median-frequency weights of the classes: 1 is Eigen & Fergus,
+            0 weighs all classes alike; between them rare ones count more, but not so much more
+            that they are seen where they are not.
+        near_class: share of windows that are made to hold a pixel of a class of the still, every
+            class with the same chance.
+    """
+
+    class_balance: float = 0.5
+    near_class: float = 0.0
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a training calls besides the network.
+
+    Attributes:
+        validate: (model, its configuration) → numbers.
+        pictures: (model, its configuration) → name → uint8 (H, W, 3), shown at validations.
+        weigh: labels of a window, the network's margin included → what the loss of each pixel is
+            multiplied by, such as `losses.border_weights`.
+    """
+
+    validate: Callable[[nn.Module, dict[str, Any]], dict[str, float]] | None = None
+    pictures: Callable[[nn.Module, dict[str, Any]], dict[str, Picture]] | None = None
+    weigh: Weigh | None = None
+
+
+def semantic_training(
+    samples: Sequence[Sample],
+    network: NetworkName,
+    *,
+    class_names: tuple[str, ...],
+    options: NetworkOptions = NetworkOptions(),  # noqa: B008
+    learning: Learning = Learning(),
+    windows: Windows = Windows(crop_px=256),  # noqa: B008
+    balance: Balance = Balance(),
+    hooks: Hooks = Hooks(),
+    config: Mapping[str, Any] | None = None,
+) -> Training:
+    """Everything of one training.
+
+    Args:
+        samples: stills with class maps; read anew at every visit, so keep them in memory where
+            they fit (`data.memory.InMemory`).
+        network: by name.
+        class_names: of the data.
+        options: of the network.
+        learning: windows seen = steps · batch_size.
+        windows: what is cut from the stills; `crop_px` are those that have a score.
+        balance: between frequent and rare classes.
+        hooks: what judges the model, shows it, and weighs pixels.
+        config: options to write to run.json beside these.
+
+    Raises:
+        PixelkinError: the network, its options or its weights do not exist or do not fit.
+    """
+    torch.manual_seed(learning.seed)
+    description = described(network, class_names, options.chosen())
+    started = start_network(description, learning.weights)
+    rate = learning.learning_rate or NETWORKS[network].learning_rate
+    optimizer = torch.optim.AdamW(
+        parameter_groups(
+            started,
+            learning_rate=rate,
+            backbone_rate=learning.backbone_rate,
+            weight_decay=learning.weight_decay,
+        )
+    )
+    class_weights = median_frequency_weights(samples, len(class_names)) ** balance.class_balance
+    steps, batch_size = learning.steps, learning.batch_size
+    return Training(
+        model=started.model,
+        loss=partial(
+            semantic_loss,
+            class_weights=torch.from_numpy(class_weights),
+            frozen_norms=tuple(started.trained_norms()),
+        ),
+        loss_weights={"cross_entropy": 1.0},
+        optimizer=optimizer,
+        schedule=poly_schedule(optimizer, steps, warmup=min(100, steps // 10)),
+        data=InstanceCrops(
+            samples,
+            augmentation(
+                input_px(started.model, windows.crop_px),  # type: ignore[arg-type]
+                windows.scale,
+                windows.rotate,
+                near_instance=balance.near_class,
+            ),
+            # Enough that an epoch's end does not leave the data processes idle.
+            repeats=max(1, steps * batch_size // max(len(samples), 1) + 1),
+        ),
+        collate=partial(collate_semantic, weigh=hooks.weigh),
+        batch_size=batch_size,
+        steps=steps,
+        validate=_with(hooks.validate, description),
+        pictures=_with(hooks.pictures, description),
+        validate_every=learning.validate_every or steps,
+        workers=learning.workers,
+        clip_norm=5.0,
+        ema_decay=learning.ema_decay,
+        save=lambda m, folder: save_semantic_model(m, folder, description, CARD),
+        config={**description, "training": network, "samples": len(samples), **asdict(learning),
+                **asdict(windows), **asdict(balance), "learning_rate": rate,
+                "weights": started.start, "class_weights": class_weights.tolist(),
+                **(config or {})},
+    )  # fmt: skip
+
+
+def _with(
+    hook: Callable[[nn.Module, dict[str, Any]], T] | None, description: dict[str, Any]
+) -> Callable[[nn.Module], T] | None:
+    return None if hook is None else lambda model: hook(model, description)
+
+
+def input_px(model: SemanticNetwork, crop_px: int) -> int:
+    """Side of the square window in which `crop_px` pixels or more, each way, get a score."""
+    side = crop_px + 2 * model.margin_px
+    return max(fitting_size(model, (side, side)))
+
+
+def semantic_loss(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    class_weights: Float32[Tensor, " c"],
+    frozen_norms: Sequence[str] = (),
+) -> dict[str, Tensor]:
+    """ "cross_entropy" of the known pixels, weighted by class and pixel, and "accuracy".
+
+    Args:
+        model: a `SemanticNetwork`.
+        batch: of its input's size; of the labels the middle counts, where it has scores.
+        class_weights: of C classes.
+        frozen_norms: names of batch normalisations that keep their statistics.
+    """
+    # `train()` of the engine has switched them on again.
+    for name in frozen_norms:
+        model.get_submodule(name).eval()
+    # Half precision has too few digits for a sum over pixels.
+    logits = model(batch.images).float()
+    labels, weights = _middle(batch.labels, logits), class_weights.to(logits.device)
+    weights = weights[labels.clamp(max=len(weights) - 1)]
+    if batch.weights is not None:
+        weights = weights * _middle(batch.weights, logits)
+    known = labels != IGNORE
+    right = (logits.argmax(dim=1) == labels) & known
+    return {
+        "cross_entropy": weighted_cross_entropy(logits, labels, weights),
+        "accuracy": right.sum() / known.sum().clamp(min=1),
+    }
+
+
+def _middle(maps: Tensor, logits: Tensor) -> Tensor:
+    """The middle of (N, H, W), as large as the logits."""
+    h, w = logits.shape[-2:]
+    top, left = (maps.shape[1] - h) // 2, (maps.shape[2] - w) // 2
+    return maps[:, top : top + h, left : left + w]
+
+
+def median_frequency_weights(
+    samples: Sequence[Sample], classes: int
+) -> Float32[np.ndarray, " classes"]:
+    """median(f) / f of every class (Eigen & Fergus 2015, section 4.3.2); 1 where it has no pixel.
+
+    f is the share that a class has of the known pixels of the stills that show it. Of more than
+    `COUNTED_STILLS` stills some are looked at.
+
+    Raises:
+        PixelkinError: no pixel has a class, or one has a class that is not there.
+    """
+    pixels, seen = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
+    step = max(1, len(samples) // COUNTED_STILLS)
+    for index in range(0, len(samples), step):
+        sample = samples[index]
+        counts = np.bincount(_known(sample.labels), minlength=classes)
+        if len(counts) > classes:
+            raise PixelkinError(
+                f"{sample.name or 'a still'} has the label {len(counts) - 1}, expected 0 to "
+                f"{classes - 1} or {IGNORE} (unknown); run pixelkin check on the data"
+            )
+        pixels += counts
+        seen += counts.sum() * (counts > 0)
+    if not pixels.any():
+        raise PixelkinError(
+            "no pixel of the training stills has a class; run pixelkin check on the data"
+        )
+    there = pixels > 0
+    frequency = pixels[there] / seen[there]
+    weights = np.ones(classes, np.float32)
+    weights[there] = np.median(frequency) / frequency
+    return weights
+
+
+def _known(labels: Int64[np.ndarray, "h w"]) -> Int64[np.ndarray, " n"]:
+    known: Int64[np.ndarray, " n"] = labels[labels != IGNORE]
+    return known
+
+
+CARD = """# A model of `pixelkin.trainings.semantic`
+
+The options of the training, its versions and its numbers stand in `run.json` and `metrics.csv`
+beside this folder. `pixelkin predict "this folder" IMAGES --out OUT` runs it.
+"""
