@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from pixelkin.checkpoint import load_into, load_state, read_config, resolve, save_checkpoint
+from pixelkin.checkpoint import (
+    CONFIG,
+    load_into,
+    load_state,
+    read_config,
+    resolve,
+    save_checkpoint,
+)
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.cluster_instances import ClusterGrouping
 from pixelkin.grouping.seed_instances import SeedGrouping
@@ -137,9 +144,10 @@ def load_segmenter(
     """
     folder = model_folder(source)
     config = read_config(folder)
+    _check_config(config, folder / CONFIG)
     try:
         model = build_network(config)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise PixelkinError(
             f"{folder} does not describe an instance model ({error}); copy or train it again"
         ) from error
@@ -147,10 +155,30 @@ def load_segmenter(
     config = {**config, "grouping": {**config.get("grouping", {}), **grouping}}
     try:
         return build_segmenter(model, config, device=pick_device(device), tile_px=tile_px)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise PixelkinError(
             f"{folder}, a model of {config['architecture']}: {error}; correct the option"
         ) from error
+
+
+def _check_config(config: Options, path: Path) -> None:
+    """Raise `PixelkinError` where a key that is there holds another type than it should."""
+    names, shrink = config.get("class_names", []), config.get("shrink", 1)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _bad_key(path, "class_names", names, 'a list of names, such as ["nucleus"]')
+    if type(shrink) is not int or shrink < 1:
+        raise _bad_key(path, "shrink", shrink, "a whole number from 1, such as 1")
+    for key in ("network", "grouping"):
+        options = config.get(key, {})
+        if not isinstance(options, dict):
+            raise _bad_key(path, key, options, "an object with its options, such as {}")
+
+
+def _bad_key(path: Path, key: str, value: object, expected: str) -> PixelkinError:
+    return PixelkinError(
+        f"{path}: {key} is {value!r}, expected {expected}; correct the file, or copy or train the "
+        "model again"
+    )
 
 
 def save_instance_model(model: nn.Module, folder: Path, config: Options, card: str) -> None:

@@ -115,6 +115,15 @@ def test_a_model_for_clips_is_no_instance_model(tmp_path):
         ({"network": {"depth": 3}}, "'depth'"),
         ({"class_names": ["a"], "architecture": "instance_discriminative"}, "boundary"),
         ({"grouping": {"cuts": [0.5]}}, "'cuts'"),
+        ({"network": {"dimensions": -3}}, "does not describe an instance model"),
+        ({"shrink": "two"}, "config.json: shrink is 'two', expected a whole number .*; correct"),
+        ({"shrink": 0}, "shrink is 0, expected a whole number from 1"),
+        ({"shrink": True}, "shrink is True, expected a whole number from 1"),
+        ({"shrink": 1.5}, "shrink is 1.5, expected a whole number from 1"),
+        ({"class_names": "ab"}, "class_names is 'ab', expected a list of names"),
+        ({"class_names": ["a", 3]}, r"class_names is \['a', 3\], expected a list of names"),
+        ({"network": [4]}, r"network is \[4\], expected an object with its options"),
+        ({"grouping": "seeds"}, "config.json: grouping is 'seeds', expected an object"),
     ],
 )
 def test_a_configuration_of_another_model_is_told(change, says, saved, tmp_path):
