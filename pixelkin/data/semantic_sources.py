@@ -13,6 +13,7 @@ from pixelkin.data.cityscapes_semantic import CityscapesSemantic
 from pixelkin.data.coco_stuff import CocoStuff
 from pixelkin.data.instance_png import images_by_stem
 from pixelkin.data.kitti import KittiSemantic
+from pixelkin.data.lits import Lits
 from pixelkin.data.pascal_context import PascalContext
 from pixelkin.data.pratheepan import Pratheepan
 from pixelkin.data.scene_parse import SceneParse150
@@ -169,6 +170,16 @@ def _pratheepan(place: Place) -> SemanticSource:
     return Pratheepan(place.path)
 
 
+def _lits(place: Place) -> SemanticSource:
+    place.only()
+    return Lits(place.path)
+
+
+def _lits_liver(place: Place) -> SemanticSource:
+    place.only()
+    return Lits(place.path, target="liver")
+
+
 @dataclass(frozen=True)
 class SemanticFormat:
     """A format of class maps.
@@ -282,6 +293,15 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         "Pratheepan_Dataset/ and Ground_Truth/",
         has_all("Pratheepan_Dataset", "Ground_Truth"),
     ),
+    "lits": SemanticFormat(
+        _lits,
+        "volume-<n>.nii and segmentation-<n>.nii; background, liver and tumour, slice by slice",
+        lambda folder: any(
+            has_all(f"{inner}volume-*.nii*", f"{inner}segmentation-*.nii*")(folder)
+            for inner in ("", "*/")
+        ),
+    ),
+    "lits-liver": SemanticFormat(_lits_liver, "as lits; the tumours in the liver"),
 }
 """By the name in `FORMAT:PATH`. A new format is entered here, with its layout and a function that
 opens it."""
@@ -301,7 +321,7 @@ def open_semantic_source(
         spec: one of `SEMANTIC_FORMATS`, a colon and a path; or a path alone.
         images: folder of the images, for `pngs` and CamVid's colours.
         masks: folder of the maps, for `pngs`, CamVid's colours, `voc` and `context`.
-        split: which part, for all but `kitti`, `ccp` and `pratheepan`.
+        split: which part, for all but `kitti`, `ccp`, `pratheepan` and `lits`.
         classes: for `pngs` the names of the classes, as `SemanticPng` takes them; for `ade20k`
             and `ccp` those of its classes that are wanted.
 
