@@ -63,7 +63,13 @@ def confusion_picture(counts: Counts, class_names: Sequence[str]) -> UInt8[np.nd
     for row, column in product(range(len(names)), repeat=2):
         box_xy = (margin_px + column * cell_px, margin_px + row * cell_px)
         share = float(shares[row, column])
-        _draw_cell(draw, box_xy, cell_px, share, seen=total[row, 0] > 0, diagonal=row == column)
+        shade = tuple(int(v) for v in np.rint(255 + share * (_DARK - 255)))
+        fill = shade if total[row, 0] else _UNSEEN
+        _draw_cell(draw, box_xy, cell_px, fill, diagonal=row == column)
+        if len(names) <= _FEW and share >= 0.005:
+            place = (box_xy[0] + cell_px // 2, box_xy[1] + cell_px // 2)
+            ink = "white" if share > 0.5 else "black"
+            draw.text(place, f"{100 * share:.0f}", fill=ink, font=font, anchor="mm")
     draw.text((_GAP_PX, height - _GAP_PX), _NOTE, fill="black", font=font, anchor="ls")
     return np.asarray(picture)
 
@@ -72,20 +78,13 @@ def _draw_cell(
     draw: ImageDraw.ImageDraw,
     corner_xy: tuple[int, int],
     cell_px: int,
-    share: float,
+    fill: tuple[int, ...],
     *,
-    seen: bool,
     diagonal: bool,
 ) -> None:
     x, y = corner_xy
-    fill = tuple(int(v) for v in np.rint(255 + share * (_DARK - 255))) if seen else _UNSEEN
     outline = (120, 120, 120) if diagonal else (222, 222, 222)
     draw.rectangle((x, y, x + cell_px, y + cell_px), fill=fill, outline=outline)
-    if cell_px >= _CELL_PX and share >= 0.005:
-        ink = "white" if share > 0.5 else "black"
-        place = (x + cell_px // 2, y + cell_px // 2)
-        font = ImageFont.load_default(size=_FONT_PX)
-        draw.text(place, f"{100 * share:.0f}", fill=ink, font=font, anchor="mm")
 
 
 def _write_upwards(
