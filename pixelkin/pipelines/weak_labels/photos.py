@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from pixelkin.grouping.activation_maps import scaled_size
 from pixelkin.masks import read_indexed_png
 from pixelkin.pipelines.weak_labels.maps import COPY_MULTIPLE, resized
 from pixelkin.pipelines.weak_labels.workspace import Workspace
-from pixelkin.structures import Sample
+from pixelkin.structures import MAX_OBJECT_ID, Sample
 
 Report = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
@@ -38,6 +38,7 @@ class Photos:
 
     Attributes:
         names: unique: paths below the folder, without suffix.
+        files: the paths below the folder themselves.
         sizes_hw: of the files, pixels.
         class_names: C names; a label map holds 0 for background and c + 1 for the c-th.
         tagged: whether the tags say anything of a photo; they may say that it shows none.
@@ -45,6 +46,7 @@ class Photos:
     """
 
     names: tuple[str, ...]
+    files: tuple[str, ...]
     sizes_hw: tuple[tuple[int, int], ...]
     class_names: tuple[str, ...]
     tagged: Bool[np.ndarray, " n"]
@@ -59,18 +61,29 @@ class Photos:
         return [int(one) for one in np.flatnonzero(self.tagged)]
 
 
-def find_photos(images: Path, tags: Path) -> dict[str, Path]:
-    """Name → file of every photo below `images`; hidden files and folders are left out.
+def find_photos(images: Path, tags: Path, *, out: Path) -> dict[str, Path]:
+    """Name → file of every photo below `images`; hidden files and folders are left out, and `out`.
 
     Where `images` is itself the folder of tags, one folder of photos per tag, a photo's name begins
     below the tag, and copies of it under several tags are one.
+
+    Raises:
+        PixelkinError: there is no photo, two have one name, or `out` lies where it would be a tag.
     """
     root = require_folder(images, "photos")
     below_tag = tags.resolve() == root.resolve()
+    own = out.resolve()
+    if below_tag and own.is_relative_to(root.resolve()):
+        raise PixelkinError(
+            f"{out} lies in {root}, where each folder is a tag; choose a folder beside it"
+        )
+    inside = own.relative_to(root.resolve()).parts if own.is_relative_to(root.resolve()) else None
     found: dict[str, Path] = {}
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if path.suffix.lower() not in IMAGE_SUFFIXES or any(p.startswith(".") for p in parts):
+            continue
+        if path.is_dir() or (inside and parts[: len(inside)] == inside):
             continue
         inner = parts[1:] if below_tag and len(parts) > 1 else parts
         name = os.path.splitext("/".join(inner))[0]
@@ -98,7 +111,7 @@ def match_tags(
         classes: those to learn, in this order; none takes all.
 
     Raises:
-        PixelkinError: no photo has a tag, or a chosen class is unknown.
+        PixelkinError: no photo has a tag, a chosen class is unknown, or there are too many.
     """
     found, problems = resolve(read_tags(tags), images=names)
     chosen = list(classes) or list(found.class_names)
@@ -115,6 +128,11 @@ def match_tags(
         raise PixelkinError(
             f"no tag of {tags} belongs to a photo of the folder; check that names agree"
         )
+    if len(kept) > MAX_OBJECT_ID:
+        raise PixelkinError(
+            f"{tags} has {len(kept)} classes, expected at most {MAX_OBJECT_ID}; choose some with "
+            "--classes"
+        )
     number = {found.class_names.index(name): i for i, name in enumerate(kept)}
     by_name = {
         name: tuple(sorted(number[one] for one in indices if one in number))
@@ -127,6 +145,7 @@ def match_tags(
 
 def prepare_photos(
     workspace: Workspace,
+    images: Path,
     paths: dict[str, Path],
     tags: Tags,
     *,
@@ -142,9 +161,13 @@ def prepare_photos(
         The photos, and a line for each that cannot be read, which is left out.
     """
     sizes: dict[str, tuple[int, int]] = {}
-    faults = []
-    if (workspace.folder("photos") / "index.json").is_file():
-        return load_photos(workspace, tags), []
+    faults: list[str] = []
+    files = {name: path.relative_to(images).as_posix() for name, path in paths.items()}
+    faults_file = workspace.folder("photos") / "faults.json"
+    if workspace.is_done("photos"):
+        if faults_file.is_file():
+            faults = json.loads(faults_file.read_text("utf-8"))
+        return load_photos(workspace, files, tags), faults
     for index, (name, path) in enumerate(paths.items()):
         progress("photos", index, len(paths))
         try:
@@ -158,10 +181,15 @@ def prepare_photos(
             _write_copy(copy, working_copy(image, long_side_px))
     progress("photos", len(paths), len(paths))
     if not any(name in tags.by_name for name in sizes):
-        raise PixelkinError("no photo that can be read has a tag; see problems.txt")
+        raise PixelkinError(
+            f"no photo that can be read has a tag: {len(faults)} of {len(paths)} cannot be read"
+            + (f", the first: {faults[0].removeprefix('error: ')}" if faults else "")
+            + "; tag or replace them"
+        )
+    atomic_write(faults_file, json.dumps(faults))
     atomic_write(workspace.folder("photos") / "index.json", json.dumps(sizes))
     workspace.finish("photos")
-    return load_photos(workspace, tags), faults
+    return load_photos(workspace, files, tags), faults
 
 
 def working_copy(
@@ -182,8 +210,8 @@ def _write_copy(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
         Image.fromarray(image).save(temporary, compress_level=1)
 
 
-def load_photos(workspace: Workspace, tags: Tags) -> Photos:
-    """The photos of a finished stage "photos"."""
+def load_photos(workspace: Workspace, files: Mapping[str, str], tags: Tags) -> Photos:
+    """The photos of a finished stage "photos"; `files`: name → path below the folder."""
     sizes: dict[str, list[int]] = json.loads(
         (workspace.folder("photos") / "index.json").read_text("utf-8")
     )
@@ -192,6 +220,7 @@ def load_photos(workspace: Workspace, tags: Tags) -> Photos:
         row[list(tags.by_name.get(name, ()))] = True
     return Photos(
         names=tuple(sizes),
+        files=tuple(files[name] for name in sizes),
         sizes_hw=tuple((h, w) for h, w in sizes.values()),
         class_names=tags.class_names,
         tagged=np.array([name in tags.by_name for name in sizes], bool),

@@ -21,6 +21,7 @@ from pixelkin.grouping.affinity import affinity_of_cell
 from pixelkin.masks import overlay, palette, read_indexed_png
 from pixelkin.pipelines.weak_labels.maps import CELL_PX, resized, to_tensor
 from pixelkin.pipelines.weak_labels.stages import Run, class_coverage, label_file
+from pixelkin.pipelines.weak_labels.workspace import REPORT
 from pixelkin.structures import IGNORE
 from pixelkin.trainings.affinity import load_affinity_net
 
@@ -47,7 +48,7 @@ def write_report(run: Run) -> None:
     """Write report.html, and in report/ those of its pictures whose stage is done and that are
     not there yet.
     """
-    room = run.workspace.root / "report"
+    room = run.workspace.root / REPORT
     indices = samples(run)
     for index in indices:
         _write_pictures(run, index, room)
@@ -217,7 +218,7 @@ def _row(run: Run, index: int, room: Path) -> str:
     told = ", ".join(names) or "none"
     tags = f"tags: {told}" if run.photos.tagged[index] else "no tags: only the network was asked"
     cells = "".join(
-        f'<td><img src="report/{_picture(room, index, kind).name}" alt="{escape(text)} of '
+        f'<td><img src="{REPORT}/{_picture(room, index, kind).name}" alt="{escape(text)} of '
         f'{escape(run.photos.names[index])}" loading="lazy"></td>'
         if _picture(room, index, kind).is_file()
         else '<td class="none">–</td>'

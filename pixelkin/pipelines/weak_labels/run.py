@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pixelkin import __version__
+from pixelkin.data.tags import Tags
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_write
 from pixelkin.pipelines.weak_labels import stages
@@ -108,16 +111,13 @@ def label_photos(
     """
     wanted = extent.stages()
     workspace = Workspace(out)
-    paths = find_photos(images, tags_from)
+    paths = find_photos(images, tags_from, out=out)
     found, problems = match_tags(tags_from, list(paths), classes=classes)
-    description = describe(found.class_names, options, seed)
-    if extent.again:
-        workspace.clear_from(extent.again)
-        workspace.describe(description)
-    else:
-        workspace.start(description)
+    workspace.start(
+        describe(list(paths), found, options, seed), first_stage=FIRST_STAGE, again=extent.again
+    )
     photos, faults = prepare_photos(
-        workspace, paths, found, long_side_px=options.long_side_px, progress=report
+        workspace, images, paths, found, long_side_px=options.long_side_px, progress=report
     )
     lines = [*map(str, problems), *faults]
     if lines:
@@ -165,7 +165,18 @@ def run_stage(run: Run, name: str, options: Options) -> None:
     todo[name]()
 
 
-def describe(class_names: Sequence[str], options: Options, seed: int) -> dict[str, Any]:
+FIRST_STAGE = {
+    "tags": "classifier",
+    "class_names": "classifier",
+    "seed": "classifier",
+    "crf": "regions",
+    "walk.radius": "affinity",
+    **{name: name for name in STAGES},
+}
+"""Key of run.json → the first stage that it has a say in; all others have one in the very first."""
+
+
+def describe(names: Sequence[str], tags: Tags, options: Options, seed: int) -> dict[str, Any]:
     """What must stay the same for a run to go on; run.json."""
     described = asdict(options)
     for training in ("classifier", "affinity", "network"):
@@ -173,7 +184,14 @@ def describe(class_names: Sequence[str], options: Options, seed: int) -> dict[st
         del described[training]["seed"], described[training]["workers"]
     return {
         "pixelkin": __version__,
-        "class_names": list(class_names),
+        "photos": f"{len(names)} ({_digest(sorted(names))})",
+        "class_names": list(tags.class_names),
+        "tags": f"of {len(tags.by_name)} photos ({_digest(sorted(tags.by_name.items()))})",
         "seed": seed,
         **described,
     }
+
+
+def _digest(value: Any) -> str:
+    """Eight characters that are others for another JSON value."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:8]

@@ -35,6 +35,9 @@ from pixelkin.trainings.tags import load_classifier, tag_training
 NETWORK = Learning(steps=600, weights="imagenet")
 """Of the segmentation network, for some hundred photos on two CPU cores."""
 
+SAVE_EVERY = 50
+"""Steps between checkpoints of a training: a minute or two of work on two CPU cores."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -179,7 +182,10 @@ def label_file(workspace: Workspace, name: str) -> Path:
 
 
 def write_coco(run: Run) -> None:
-    """All label maps as one COCO file, labels/labels.json: a region per class and photo."""
+    """All label maps as one COCO file, labels/labels.json: a region per class and photo.
+
+    Its file names are the photos', below their folder.
+    """
     photos, workspace = run.photos, run.workspace
     path = workspace.root / "labels" / "labels.json"
     with CocoWriter(path, class_names=photos.class_names) as coco:
@@ -188,7 +194,7 @@ def write_coco(run: Run) -> None:
             found = segments_from_labels(read_indexed_png(label_file(workspace, name)))
             numbers = found.object_ids
             coco.write(
-                f"{name}.png",
+                photos.files[index],
                 Instances(
                     found.size_hw,
                     tuple(found.rles[number] for number in numbers),
@@ -242,6 +248,7 @@ def _train(run: Run, stage: str, training: Training) -> None:
         devices=devices,
         precision=run.machine.precision,  # type: ignore[arg-type]
         seed=run.seed,
+        save_every=SAVE_EVERY,
     )
     if result.stopped != "steps":
         raise PixelkinError(

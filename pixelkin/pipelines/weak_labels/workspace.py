@@ -12,7 +12,7 @@
       labels/              NAME.png and labels.json: masks, at the photos' own sizes
       7_network/           a training; its model runs alone
       predictions/         NAME.png: of the network, for every photo
-      report.html
+      report.html, report/
 
 A file is there whole or not at all, so a stage goes on behind the last file that is there. A stage
 that is complete leaves an empty file DONE in its folder.
@@ -24,7 +24,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,9 @@ STAGES = {
     "predictions": ("predictions",),
 }
 """Stage → its folders, in the order in which stages are done."""
+
+REPORT = "report"
+"""The folder of the report's pictures."""
 
 DONE = "DONE"
 
@@ -82,6 +87,8 @@ class Workspace:
         for later in list(STAGES)[list(STAGES).index(stage) :]:
             for folder in STAGES[later]:
                 shutil.rmtree(self.root / folder, ignore_errors=True)
+        # Pictures are not made anew where they are there.
+        shutil.rmtree(self.root / REPORT, ignore_errors=True)
 
     def require(self, stage: str, *, needed_by: str) -> None:
         """Raise `PixelkinError` unless `stage` is complete."""
@@ -111,27 +118,44 @@ class Workspace:
         try:
             with np.load(path, allow_pickle=False) as kept:
                 maps, classes = kept["maps"], kept["classes"]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise PixelkinError(
-                f"{path} cannot be read ({error}); remove it and run its stage again"
+                f"{path} cannot be read ({error}); give --again {stage} to make it anew"
             ) from error
         return torch.from_numpy(maps).float(), tuple(int(one) for one in classes)
 
     # What the run is
 
-    def start(self, description: dict[str, Any]) -> None:
+    def start(
+        self,
+        description: dict[str, Any],
+        *,
+        first_stage: Mapping[str, str],
+        again: str | None = None,
+    ) -> None:
         """Write run.json, or raise `PixelkinError` where another run lives here.
 
         Args:
-            description: key → JSON value; all must be equal for a run to go on.
+            description: key → JSON value; all must be equal for a run to go on. A key that the
+                run.json there does not have is not compared.
+            first_stage: key, or key.part → the first stage that it has a say in; of others it is
+                the very first.
+            again: remove what this stage and all after it have made; what has a say in these alone
+                may be another than it was.
         """
-        path = self.root / "run.json"
-        if path.is_file():
+        first = next(iter(STAGES))
+        kept = list(STAGES)[: list(STAGES).index(again) if again else None]
+        if (self.root / "run.json").is_file():
             for key, was, now in self._differences(description):
-                raise PixelkinError(
-                    f"{self.root} holds a run with {key} {was}, now it is {now}; give the same, "
-                    "another folder, or --again STAGE to make that stage and all after it anew"
-                )
+                stage = first_stage.get(key, first_stage.get(key.split(".")[0], first))
+                if stage in kept:
+                    raise PixelkinError(
+                        f"{self.root} holds a run with {key} {was}, now it is {now}; give the "
+                        f"same, another folder, or --again {stage} to make that stage and all "
+                        "after it anew"
+                    )
+        if again:
+            self.clear_from(again)
         self.describe(description)
 
     def describe(self, description: dict[str, Any]) -> None:
@@ -153,8 +177,8 @@ class Workspace:
         # As JSON gives it back: tuples are lists there.
         new = json.loads(json.dumps(description))
         for key in new:
-            if old.get(key) != new[key]:
-                yield from _first_difference(key, old.get(key), new[key])
+            if key in old and old[key] != new[key]:
+                yield from _first_difference(key, old[key], new[key])
 
 
 def _first_difference(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
