@@ -180,10 +180,11 @@ def test_picture_grows_with_names_and_classes():
     assert long.shape[1] > short.shape[1]
     many = confusion_picture(np.eye(150, dtype=np.int64), [f"class {i}" for i in range(150)])
     assert 150 * 15 < many.shape[0] < 150 * 34
-    named = [f"class {i}" if i != IGNORE else "" for i in range(257)]
+    named = [f"{i}" if i != IGNORE else "" for i in range(257)]
     whole = confusion_picture(np.eye(257, dtype=np.int64), named)
     fewer = confusion_picture(np.eye(256, dtype=np.int64), named[:255] + named[256:])
     assert whole.shape == fewer.shape
+    assert (confusion_picture(counts, ("é", "b", "c")) == confusion_picture(counts, "ebc")).all()
 
 
 def test_picture_of_another_length():

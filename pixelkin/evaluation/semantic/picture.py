@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from itertools import product
 
@@ -17,7 +18,7 @@ _CELL_PX, _SMALL_CELL_PX = 34, 15
 _FONT_PX, _GAP_PX = 13, 8
 _DARK = np.array((8, 48, 107))
 _NOTE = "rows: truth, columns: prediction, percent of each row"
-_UNSEEN = (236, 236, 236)
+_UNSEEN, _LINE, _DIAGONAL = (236, 236, 236), (222, 222, 222), (120, 120, 120)
 
 
 def confusion_picture(counts: Counts, class_names: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
@@ -45,7 +46,7 @@ def confusion_picture(counts: Counts, class_names: Sequence[str]) -> UInt8[np.nd
             "as the rows and columns that are confused most"
         )
     named = [index for index, name in enumerate(class_names) if name]
-    names = [class_names[index] for index in named]
+    names = [_letters(class_names[index]) for index in named]
     total = counts[named].sum(axis=1, keepdims=True)
     shares = counts[np.ix_(named, named)] / np.maximum(total, 1)
     font = ImageFont.load_default(size=_FONT_PX)
@@ -65,26 +66,22 @@ def confusion_picture(counts: Counts, class_names: Sequence[str]) -> UInt8[np.nd
         share = float(shares[row, column])
         shade = tuple(int(v) for v in np.rint(255 + share * (_DARK - 255)))
         fill = shade if total[row, 0] else _UNSEEN
-        _draw_cell(draw, box_xy, cell_px, fill, diagonal=row == column)
+        corners = (*box_xy, box_xy[0] + cell_px, box_xy[1] + cell_px)
+        draw.rectangle(corners, fill=fill, outline=_LINE)
         if len(names) <= _FEW and share >= 0.005:
             place = (box_xy[0] + cell_px // 2, box_xy[1] + cell_px // 2)
             ink = "white" if share > 0.5 else "black"
             draw.text(place, f"{100 * share:.0f}", fill=ink, font=font, anchor="mm")
+    for index in range(len(names)):
+        start, stop = (margin_px + place * cell_px for place in (index, index + 1))
+        draw.rectangle((start, start, stop, stop), outline=_DIAGONAL)
     draw.text((_GAP_PX, height - _GAP_PX), _NOTE, fill="black", font=font, anchor="ls")
     return np.asarray(picture)
 
 
-def _draw_cell(
-    draw: ImageDraw.ImageDraw,
-    corner_xy: tuple[int, int],
-    cell_px: int,
-    fill: tuple[int, ...],
-    *,
-    diagonal: bool,
-) -> None:
-    x, y = corner_xy
-    outline = (120, 120, 120) if diagonal else (222, 222, 222)
-    draw.rectangle((x, y, x + cell_px, y + cell_px), fill=fill, outline=outline)
+def _letters(name: str) -> str:
+    # Pillow's own font has no accents; a letter without one is read easier than a box.
+    return "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
 
 
 def _write_upwards(
