@@ -32,7 +32,10 @@ from pixelkin.engine import Training, train
 from pixelkin.engine.batches import StepSampler, load_batches
 from pixelkin.engine.loop import weights_at
 from pixelkin.files import atomic_write
-from pixelkin.trainings.instances import Method, instance_training
+from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.instance_model import Method, ModelPlan
+from pixelkin.trainings.instances import instance_training
+from pixelkin.trainings.optimisation import Optimisation
 
 RESULT = Path(__file__).parent / "results" / "loader.json"
 WARM_UP = 2
@@ -99,14 +102,14 @@ def training_maker(options: argparse.Namespace) -> Callable[[], Training]:
     return partial(
         instance_training,
         stills,
-        method=options.method,
-        class_names=source.class_names,
-        steps=WARM_UP + options.steps,
-        batch_size=options.batch_size,
-        crop_px=options.crop_px,
-        rotate=True,
-        weights="none",
-        workers=options.workers,
+        ModelPlan(options.method, source.class_names),
+        optimisation=Optimisation(
+            steps=WARM_UP + options.steps,
+            batch_size=options.batch_size,
+            weights="none",
+            workers=options.workers,
+        ),
+        windows=Windows(crop_px=options.crop_px, rotate=True),
     )
 
 

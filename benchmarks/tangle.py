@@ -26,7 +26,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,10 @@ from pixelkin.instances.scoring import MAX_DETS, evaluate_segmenter
 from pixelkin.instances.segmenter import Segmenter
 from pixelkin.masks import decode_rle, palette
 from pixelkin.structures import Instances, InstanceSample
+from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.instance_model import ModelPlan, NetworkShape
 from pixelkin.trainings.instances import instance_training
+from pixelkin.trainings.optimisation import Optimisation
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "tangle.json"
@@ -59,16 +62,18 @@ TRAIN_SEED, HELD_OUT_SEED = 1, 2
 LARGE_ANCHORS = ((16, 24), (32, 48), (64, 96), (128, 192))
 """Side of Mask R-CNN's anchors per level: boxes here reach from 40 to 200 px."""
 
-METHODS: dict[str, dict[str, Any]] = {
-    "seeds": {"method": "seeds", "px_per_unit": 32.0, "dimensions": 16},
-    "discriminative": {"method": "discriminative", "px_per_unit": 32.0, "dimensions": 16},
-    "mask_rcnn": {"method": "mask_rcnn", "network": {"anchor_sizes_px": LARGE_ANCHORS}},
-    "seeds_placeless": {"method": "seeds", "px_per_unit": 0.0, "dimensions": 16},
-    "discriminative_placeless": {"method": "discriminative", "px_per_unit": 0.0, "dimensions": 16},
+PLACED, PLACELESS = NetworkShape(px_per_unit=32.0), NetworkShape(px_per_unit=0.0)
+
+METHODS = {
+    "seeds": ModelPlan("seeds", network=PLACED),
+    "discriminative": ModelPlan("discriminative", network=PLACED),
+    "mask_rcnn": ModelPlan("mask_rcnn", boxes={"anchor_sizes_px": LARGE_ANCHORS}),
+    "seeds_placeless": ModelPlan("seeds", network=PLACELESS),
+    "discriminative_placeless": ModelPlan("discriminative", network=PLACELESS),
 }
-"""Options of `instance_training`. The placeless are the papers': the embedding says alone what is
-one object, also of two rings that look alike in two corners. With places added, concentric rings,
-whose middles are one, are still the other dimensions' to tell apart."""
+"""What is trained. The placeless are the papers': the embedding says alone what is one object, also
+of two rings that look alike in two corners. With places added, concentric rings, whose middles are
+one, are still the other dimensions' to tell apart."""
 
 PICTURED = ("seeds", "discriminative", "mask_rcnn")
 
@@ -98,17 +103,15 @@ def train_method(method: str, scenes: TangleScenes, options: argparse.Namespace)
         return out / "model"
     training = instance_training(
         InMemory(scenes),
-        class_names=scenes.class_names,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        crop_px=options.crop_px,
-        scale=(0.6, 1.2),
-        rotate=True,
-        stride=2,
-        seed=options.seed,
-        workers=options.workers,
+        plan_of(method, options, scenes.class_names),
+        optimisation=Optimisation(
+            steps=options.steps,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            workers=options.workers,
+        ),
+        windows=Windows(crop_px=options.crop_px, scale=(0.6, 1.2), rotate=True),
         config={"scenes": len(scenes), "scenes_seed": scenes.seed},
-        **method_options(method, options),
     )
     train(
         training,
@@ -130,14 +133,15 @@ def finished(run: Path) -> bool:
     return done >= json.loads((run / "run.json").read_text())["config"]["steps"]
 
 
-def method_options(method: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Options of `instance_training`, with what the command line changes."""
-    chosen = dict(METHODS[method])
-    if chosen.get("px_per_unit") and options.px_per_unit is not None:
-        chosen["px_per_unit"] = options.px_per_unit
-    if "dimensions" in chosen and options.dimensions is not None:
-        chosen["dimensions"] = options.dimensions
-    return chosen
+def plan_of(method: str, options: argparse.Namespace, class_names: tuple[str, ...]) -> ModelPlan:
+    """What is trained, with what the command line changes."""
+    plan = METHODS[method]
+    network = plan.network
+    if network.px_per_unit and options.px_per_unit is not None:
+        network = replace(network, px_per_unit=options.px_per_unit)
+    if options.dimensions is not None:
+        network = replace(network, dimensions=options.dimensions)
+    return replace(plan, class_names=class_names, network=network)
 
 
 def run_options(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm
 from pixelkin.models.imagenet import load_efficientnet_lite0
 from pixelkin.models.side_output_net import SideOutputNet
 from pixelkin.structures import IGNORE, Sample
+from pixelkin.trainings.backbones import poly_schedule
 
 LONGEST_PX = 512
 VALIDATION = 0.1
@@ -65,9 +66,6 @@ def recipe(
     model = SideOutputNet(backbone, mask_input=True)
     freeze_batch_norm(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, learning_rate), weight_decay=2e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 100) * max(0.0, 1 - step / steps) ** 0.9
-    )
     judged = RoughMasks(held_out, seed=12345)
     held = [judged[i] for i in range(48 if not limit else 2)]
     return Training(
@@ -75,7 +73,7 @@ def recipe(
         loss=refine_loss,
         loss_weights={"fused": 1.0, "sides": 0.5},
         optimizer=optimizer,
-        schedule=schedule,
+        schedule=poly_schedule(optimizer, steps),
         data=RoughMasks(train, seed=seed),
         collate=collate,
         batch_size=batch_size,

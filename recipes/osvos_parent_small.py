@@ -27,6 +27,7 @@ from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm
 from pixelkin.models.imagenet import load_efficientnet_lite0
 from pixelkin.models.side_output_net import SideOutputNet
 from pixelkin.structures import IGNORE, ClipBatch
+from pixelkin.trainings.backbones import poly_schedule
 
 LONGEST_PX = 512
 VALIDATION = 0.1
@@ -62,9 +63,6 @@ def recipe(
     model = SideOutputNet(backbone)
     freeze_batch_norm(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, learning_rate), weight_decay=2e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 100) * max(0.0, 1 - step / steps) ** 0.9
-    )
     whole = SceneSettings(whole_still=1.0)
     judged = SyntheticClips(held_out, frames=1, seed=12345, settings=whole)
     held = [judged[i] for i in range(48 if not limit else 2)]
@@ -74,7 +72,7 @@ def recipe(
         # Deep supervision of the side outputs, as in the paper's parent training.
         loss_weights={"fused": 1.0, "sides": 0.5},
         optimizer=optimizer,
-        schedule=schedule,
+        schedule=poly_schedule(optimizer, steps),
         data=SyntheticClips(train, frames=1, seed=seed, settings=whole),
         collate=collate_clips,
         batch_size=batch_size,

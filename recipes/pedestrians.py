@@ -8,11 +8,13 @@ held out for the table in docs/model_zoo.md and never trained on.
 """
 
 from pathlib import Path
-from typing import Literal
 
 from pixelkin.data.penn_fudan import PennFudan
 from pixelkin.data.source import split_source
 from pixelkin.engine import Training
+from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.instance_model import Method, ModelPlan, NetworkShape
+from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.user_data import train_on
 
 VALIDATION = 0.25
@@ -22,29 +24,25 @@ ANCHORS = [[16, 24], [32, 48], [64, 96], [128, 192]]
 def recipe(
     *,
     data: Path,
-    method: Literal["seeds", "discriminative", "boundary", "mask_rcnn"] = "seeds",
-    steps: int = 300,
-    batch_size: int = 8,
-    dimensions: int = 16,
-    px_per_unit: float = 32.0,
-    seed: int = 0,
-    workers: int = 1,
+    method: Method = "seeds",
+    optimisation: Optimisation = Optimisation(steps=300),  # noqa: B008
+    network: NetworkShape = NetworkShape(px_per_unit=32.0),  # noqa: B008
 ) -> Training:
     """Everything of this training.
 
     Args:
         data: folder of the data set.
         method: network and losses.
-        steps, batch_size: windows of 192 px of photos at half size seen = steps · batch_size.
-        dimensions, px_per_unit: see `small_instance_network`.
-        seed: of the initial weights.
-        workers: processes that make windows.
+        optimisation: windows of 192 px of photos at half size seen = steps · batch_size.
+        network: of all methods but Mask R-CNN.
     """
     train, held_out = split_source(PennFudan(data), validation=VALIDATION)
-    network = {"anchor_sizes_px": ANCHORS, "aspect_ratios": [1.0, 2.0, 3.0]}
+    boxes = {"anchor_sizes_px": ANCHORS, "aspect_ratios": [1.0, 2.0, 3.0]}
     return train_on(
-        train, held_out, method=method, steps=steps, batch_size=batch_size, crop_px=192,
-        scale=(0.7, 1.4), shrink=2, stride=2, dimensions=dimensions, px_per_unit=px_per_unit,
-        network=network if method == "mask_rcnn" else None, seed=seed, workers=workers,
+        train,
+        held_out,
+        ModelPlan(method, shrink=2, network=network, boxes=boxes),
+        optimisation=optimisation,
+        windows=Windows(crop_px=192, scale=(0.7, 1.4)),
         config={"data": data.name, "held_out": len(held_out)},
-    )  # fmt: skip
+    )

@@ -25,10 +25,11 @@ from pixelkin.grouping.evidence import Memory, discriminant, join, label_parts, 
 from pixelkin.losses.embedding import clip_triplet_loss
 from pixelkin.losses.segmentation import masked_bce, soft_jaccard_loss
 from pixelkin.models.backbone import freeze_batch_norm
-from pixelkin.models.imagenet import load_efficientnet_lite0
 from pixelkin.models.retrieval_model import RetrievalModel, small_model
 from pixelkin.structures import IGNORE, ClipBatch, Fields
 from pixelkin.tracking import Decode, FrameCells, Question, as_parts, frame_cells, predict, remember
+from pixelkin.trainings.backbones import poly_schedule, start_from
+from pixelkin.trainings.optimisation import Optimisation
 
 LONGEST_PX = 512
 VALIDATION = 0.1
@@ -40,13 +41,10 @@ def recipe(
     data: Path,
     videos: Path | None = None,
     split: str = "train",
-    steps: int = 5800,
-    batch_size: int = 4,
     frames: int = 4,
-    learning_rate: float = 1e-3,
-    backbone_rate: float = 0.1,
-    seed: int = 0,
-    workers: int = 1,
+    optimisation: Optimisation = Optimisation(  # noqa: B008
+        steps=5800, batch_size=4, learning_rate=1e-3, backbone_rate=0.1
+    ),
     limit: int = 0,
 ) -> Training:
     """Everything of this training.
@@ -55,21 +53,17 @@ def recipe(
         data: folder of the stills.
         videos: a folder in DAVIS or YouTube-VOS layout; every second clip then comes from its
             `split` ("all" takes every sequence). The shipped model was trained without.
-        steps, batch_size: clips seen = steps · batch_size.
         frames: per clip.
-        learning_rate: of head and decoder; the backbone's is `backbone_rate` of it.
-        seed: of the initial weights and of the clips.
-        workers: processes that make clips.
+        optimisation: clips seen = steps · batch_size; its seed is that of the clips, too.
         limit: stills per data set, for a quick trial; 0 takes all.
     """
+    seed, steps, batch_size = optimisation.seed, optimisation.steps, optimisation.batch_size
     torch.manual_seed(seed)
     train, held_out = still_sets(data, validation=VALIDATION, longest_px=LONGEST_PX, limit=limit)
     model = small_model()
-    load_efficientnet_lite0(model.embedding.backbone)
-    optimizer = torch.optim.AdamW(parameter_groups(model, learning_rate, backbone_rate))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 200) * max(0.0, 1 - step / steps) ** 0.9
-    )
+    start_from(model.embedding.backbone, optimisation.weights)
+    rate, backbone_rate = optimisation.learning_rate, optimisation.backbone_rate
+    optimizer = torch.optim.AdamW(parameter_groups(model, rate, backbone_rate))
     judged = SyntheticClips(held_out, frames=8, seed=12345)
     clips = collate_clips([judged[i] for i in range(96 if not limit else 2)])
     sources: list[Dataset[ClipItem]] = [SyntheticClips(train, frames=frames, seed=seed)]
@@ -86,7 +80,7 @@ def recipe(
         loss=follow_loss,
         loss_weights={"bce": 1.0, "jaccard": 1.0, "triplet": 0.2},
         optimizer=optimizer,
-        schedule=schedule,
+        schedule=poly_schedule(optimizer, steps, warmup=200),
         data=MixedClips(sources),
         collate=collate_clips,
         batch_size=batch_size,
@@ -94,13 +88,13 @@ def recipe(
         validate=lambda m: validate(m, clips),
         validate_every=500,
         monitor="jaccard",
-        workers=workers,
+        workers=optimisation.workers,
         clip_norm=1.0,
         ema_decay=0.998,
         save=save_model,
         config={
             "data": data.name, "steps": steps, "batch_size": batch_size, "frames": frames,
-            "learning_rate": learning_rate, "backbone_rate": backbone_rate, "seed": seed,
+            "learning_rate": rate, "backbone_rate": backbone_rate, "seed": seed,
             "stills": len(train), "held_out": len(held_out),
         },
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -39,12 +38,24 @@ def train(
     pixelkin evaluate coco:ann.json --images img --model run/model --validation .2
     ```
 
-    Trainings: seeds (Fathi et al. 2017), discriminative (De Brabandere et al. 2017), boundary
-    (U-Net style, watershed), mask-rcnn. A recipe of your own is a Python file, and code: run only
-    what you have read.
+    And from class maps to a network that gives every pixel a class:
 
-    Data: FORMAT:PATH with FORMAT one of coco, panoptic, yolo, labelme, pngs, penn-fudan, nuclei,
-    voc, sbd, cityscapes, cvppp; or a path alone where it is plain what it is.
+    ```
+    pixelkin train light camvid:CamVid --out run
+    pixelkin evaluate camvid:CamVid --model run/model
+    ```
+
+    Objects: seeds (Fathi et al. 2017), discriminative (De Brabandere et al. 2017), boundary
+    (U-Net style, watershed), mask-rcnn. Data: FORMAT:PATH with FORMAT one of coco, panoptic, yolo,
+    labelme, pngs, penn-fudan, nuclei, voc, sbd, cityscapes, cvppp.
+
+    Classes: light (small, pretrained, for a machine without a GPU), timm-fcn, deeplab-v3-plus,
+    deeplab-v2, unet, segnet, fcn32s, fcn16s, fcn8s. Data: FORMAT:PATH with FORMAT one of pngs,
+    camvid, voc, sbd, context, cityscapes, kitti, bdd, ade20k, sceneparse, coco-stuff, ccp and
+    their variants.
+
+    A path alone will do where it is plain what lies there. A recipe of your own is a Python file,
+    and code: run only what you have read.
 
     Further options, such as --images DIR, --steps 3000, --validation 0.2, --rotate true, are those
     of the training; a wrong one is answered by the list of all.
@@ -63,13 +74,13 @@ def train(
         max_seconds: stop after so long, with everything saved.
         options: parameters of the recipe's own function.
     """
-    from pixelkin.engine import parse_recipe_options
+    from pixelkin.engine import parse_recipe_options, recipe_options
     from pixelkin.engine import train as run_training
 
     function = _find(recipe)
     if data:
         options = {"data": data, **options}
-    if "seed" in inspect.signature(function).parameters:
+    if "seed" in recipe_options(function):
         options = {"seed": str(seed), **options}
     arguments = parse_recipe_options(function, options)
     chosen = _read_devices(devices)

@@ -9,8 +9,9 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pixelkin.engine.training import Training
 from pixelkin.errors import PixelkinError
@@ -68,35 +69,147 @@ def _blamed_on(file: Path) -> Iterator[None]:
         ) from error
 
 
+class AppliesTo:
+    """Marks an option that only some methods use, as in `Annotated[int, AppliesTo("seeds")]`.
+
+    Attributes:
+        methods: values of the recipe's parameter `method`.
+    """
+
+    def __init__(self, *methods: str) -> None:
+        self.methods = methods
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a recipe.
+
+    Attributes:
+        kind: its type.
+        group: the parameter of which it is a field; empty where it is a parameter itself.
+        required: whether there is no default.
+        methods: those that use it; empty for all.
+    """
+
+    kind: Any
+    group: str
+    required: bool
+    methods: tuple[str, ...]
+
+
+def recipe_options(function: Callable[..., Training]) -> dict[str, Option]:
+    """The options of a recipe by name, in order.
+
+    They are the parameters of `function`. In place of one whose type is a dataclass stand the
+    fields of that, their defaults those of the parameter's. Keywords that `functools.partial` has
+    bound are none.
+    """
+    bound = _bound(function)
+    hints = get_type_hints(_unbound(function), include_extras=True)
+    found: dict[str, Option] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in bound:
+            continue
+        bare = parameter.default is parameter.empty
+        kind = hints.get(name, str)
+        fresh = (
+            {f.name: _option(t, name, bare and _bare(f)) for f, t in _fields(kind)}
+            if is_dataclass(kind)
+            else {name: _option(kind, "", bare)}
+        )
+        for twice in found.keys() & fresh.keys():
+            raise PixelkinError(f"the recipe has two options {twice}; rename one")
+        found |= fresh
+    return found
+
+
 def parse_recipe_options(
     function: Callable[..., Training], options: Mapping[str, str]
 ) -> dict[str, Any]:
     """Keyword arguments for `function` from strings, read by its annotations.
 
     Types: str, int, float, bool, Path, Literal, `X | None` ("none" is None), and lists and
-    tuples of these, comma-separated. Names may be written with dashes.
+    tuples of these, comma-separated; dataclasses of such fields, see `recipe_options`. Names may be
+    written with dashes.
 
     Raises:
-        PixelkinError: an unknown name (the nearest known is shown), a value of another type, or
-            a parameter without default that is not given.
+        PixelkinError: an unknown name (the nearest known is shown), a value of another type, an
+            option that the chosen method does not use, or one without default that is not given.
     """
-    parameters = inspect.signature(function).parameters
-    hints = get_type_hints(function)
-    parsed: dict[str, Any] = {}
+    known = recipe_options(function)
+    values: dict[str, Any] = {}
     for given, text in options.items():
         name = given.replace("-", "_")
-        if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, n=1, cutoff=0.0)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             hint = f"did you mean {near[0]}? " if near else ""
             raise PixelkinError(
-                f"the recipe has no option {given}; {hint}known: {', '.join(parameters) or 'none'}"
+                f"the recipe has no option {given}; {hint}known: {', '.join(known) or 'none'}"
             )
-        parsed[name] = _parse(text, hints.get(name, str), given)
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in parsed:
-            option = f"--{name.replace('_', '-')} VALUE"
-            raise PixelkinError(f"the recipe needs a value for {name}; give {option}")
+        values[name] = _parse(text, known[name].kind, given)
+    for name, option in known.items():
+        if option.required and name not in values:
+            shown = f"--{name.replace('_', '-')} VALUE"
+            raise PixelkinError(f"the recipe needs a value for {name}; give {shown}")
+    parameters = inspect.signature(function).parameters
+    _check_method(known, values, parameters)
+    parsed = {name: value for name, value in values.items() if not known[name].group}
+    hints = get_type_hints(_unbound(function))
+    for group in dict.fromkeys(option.group for option in known.values() if option.group):
+        chosen = {name: value for name, value in values.items() if known[name].group == group}
+        default = parameters[group].default
+        if default is inspect.Parameter.empty:
+            parsed[group] = hints[group](**chosen)
+        elif chosen:
+            parsed[group] = replace(default, **chosen)
     return parsed
+
+
+def _check_method(
+    known: Mapping[str, Option],
+    values: Mapping[str, Any],
+    parameters: Mapping[str, inspect.Parameter],
+) -> None:
+    """Raise `PixelkinError` for an option that is given, but not used by the method."""
+    if "method" not in parameters:
+        return
+    method = values.get("method", parameters["method"].default)
+    for name in values:
+        methods = known[name].methods
+        if methods and method not in methods:
+            raise PixelkinError(
+                f"option {name} is for {_enumerate(methods)}, and the method is {method}; "
+                "leave it out"
+            )
+
+
+def _enumerate(names: tuple[str, ...]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _bound(function: Callable[..., Training]) -> Mapping[str, Any]:
+    return function.keywords if isinstance(function, functools.partial) else {}
+
+
+def _unbound(function: Callable[..., Training]) -> Callable[..., Training]:
+    return function.func if isinstance(function, functools.partial) else function
+
+
+def _fields(kind: Any) -> Iterator[tuple[Field[Any], Any]]:
+    hints = get_type_hints(kind, include_extras=True)
+    return ((one, hints[one.name]) for one in fields(kind))
+
+
+def _bare(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _option(kind: Any, group: str, required: bool) -> Option:
+    marks: list[Any] = []
+    if get_origin(kind) is Annotated:
+        kind, *marks = get_args(kind)
+    methods = next((mark.methods for mark in marks if isinstance(mark, AppliesTo)), ())
+    return Option(kind, group, required, methods)
 
 
 def _parse(text: str, kind: Any, name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pixelkin.data.appearance import Blur, ColourJitter, Noise
 from pixelkin.data.transforms import Compose, RandomWindow
 
@@ -10,6 +12,21 @@ UPRIGHT_DEGREES = 8.0
 
 NEAR_INSTANCE = 0.8
 """Share of windows that are made to hold a pixel of an instance."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What a network sees of a still at a time.
+
+    Attributes:
+        crop_px: side of the square window.
+        scale: range of random magnification.
+        rotate: whether objects may lie in any direction, as nuclei do and pedestrians do not.
+    """
+
+    crop_px: int = 192
+    scale: tuple[float, float] = (0.6, 1.6)
+    rotate: bool = False
 
 
 def augmentation(
@@ -22,9 +39,7 @@ def augmentation(
     """A random window, and another look of its pixels.
 
     Args:
-        crop_px: side of the square window.
-        scale: range of random magnification.
-        rotate: whether objects may lie in any direction, as nuclei do and pedestrians do not.
+        crop_px, scale, rotate: see `Windows`.
         near_instance: see `RandomWindow`; 0 for labels that are classes.
     """
     return Compose(

@@ -7,10 +7,11 @@ option; every one of them can be given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from torch import nn
@@ -18,14 +19,17 @@ from torch import nn
 from pixelkin.data.memory import InMemory
 from pixelkin.data.source import InstanceSource, Subset, split_source
 from pixelkin.data.sources import open_source
-from pixelkin.engine import Training
+from pixelkin.engine import AppliesTo, Training
 from pixelkin.errors import PixelkinError
 from pixelkin.instances.checkpoints import build_segmenter
 from pixelkin.instances.scoring import evaluate_segmenter
 from pixelkin.instances.segmenter import shrunk
 from pixelkin.structures import IGNORE, Sample
-from pixelkin.trainings.backbones import Weights
-from pixelkin.trainings.instances import SMALLEST_PX, Method, instance_training
+from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.instance_losses import MetricLosses
+from pixelkin.trainings.instance_model import Method, ModelPlan, NetworkShape
+from pixelkin.trainings.instances import SMALLEST_PX, instance_training
+from pixelkin.trainings.optimisation import Optimisation
 
 LARGE_PX = 96.0
 """Objects whose typical side exceeds this are seen shrunk: what a network sees around a cell is
@@ -82,53 +86,54 @@ def shrink_sample(sample: Sample, factor: int) -> Sample:
 def train_on(
     train: InstanceSource,
     held_out: InstanceSource | None,
+    plan: ModelPlan,
     *,
-    method: Method,
-    shrink: int = 0,
-    px_per_unit: float = -1.0,
+    optimisation: Optimisation,
+    windows: Windows = Windows(),  # noqa: B008
+    metric: MetricLosses = MetricLosses(),  # noqa: B008
     seeds: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    config: dict[str, Any] | None = None,
-    **options: Any,
+    config: Mapping[str, Any] | None = None,
 ) -> Training:
     """A training on one part of a data set, validated at its end on another.
 
     Args:
         train: stills to train on; read into memory.
         held_out: stills to judge by, or None.
-        method: see `instance_training`.
-        shrink: whole number that stills are shrunk by; 0 takes it from the objects' sizes.
-        px_per_unit: see `InstanceNet`; below 0 takes it from the objects' sizes.
-        seeds: of the grouping; 0 takes it from the fullest still.
+        plan: what is trained. Its class names are those of `train`; a `shrink` of 0, and
+            `px_per_unit` below 0, are taken from the objects' sizes.
+        optimisation, windows, metric: see `instance_training`.
+        seeds: of the grouping of the method `seeds`; 0 takes it from the fullest still.
         progress: called while stills are read, with stills done and in all.
         config: written to run.json too.
-        options: of `instance_training`.
     """
     samples: Sequence[Sample] = InMemory(train, progress=progress)  # type: ignore[assignment]
-    sizes = object_sizes(samples)
-    if shrink == 0:
-        shrink = max(1, round(sizes.side_px / LARGE_PX + 0.25))
-    if px_per_unit < 0:
-        px_per_unit = 2.0 ** round(math.log2(max(sizes.side_px / shrink / UNITS_PER_OBJECT, 2)))
-    grouping = dict(options.pop("grouping", None) or {})
-    if method == "seeds":
-        grouping.setdefault("seeds", seeds or max(100, 100 * math.ceil(1.5 * sizes.most / 100)))
-    if method in ("seeds", "discriminative"):
-        stride = options.get("stride", 2)
-        grouping.setdefault("min_cells", max(4, SMALLEST_PX // stride**2))
-    if shrink > 1:
-        samples = [shrink_sample(samples[i], shrink) for i in range(len(samples))]
+    plan = fitted(plan, object_sizes(samples), seeds=seeds)
+    if plan.shrink > 1:
+        samples = [shrink_sample(samples[i], plan.shrink) for i in range(len(samples))]
     return instance_training(
         samples,
-        method=method,
-        class_names=train.class_names,
-        shrink=shrink,
-        px_per_unit=px_per_unit,
-        grouping=grouping,
+        replace(plan, class_names=train.class_names),
+        optimisation=optimisation,
+        windows=windows,
+        metric=metric,
         validate=None if held_out is None else lambda m, c: validate(m, c, held_out),
         config=config,
-        **options,
     )
+
+
+def fitted(plan: ModelPlan, sizes: ObjectSizes, *, seeds: int = 0) -> ModelPlan:
+    """The plan with what it leaves open: scale, units, seeds and the least size of objects."""
+    shrink = plan.shrink or max(1, round(sizes.side_px / LARGE_PX + 0.25))
+    network, grouping = plan.network, dict(plan.grouping)
+    if network.px_per_unit < 0:
+        unit_px = max(sizes.side_px / shrink / UNITS_PER_OBJECT, 2)
+        network = replace(network, px_per_unit=2.0 ** round(math.log2(unit_px)))
+    if plan.method == "seeds":
+        grouping.setdefault("seeds", seeds or max(100, 100 * math.ceil(1.5 * sizes.most / 100)))
+    if plan.method in ("seeds", "discriminative"):
+        grouping.setdefault("min_cells", max(4, SMALLEST_PX // network.stride**2))
+    return replace(plan, shrink=shrink, network=network, grouping=grouping)
 
 
 def validate(model: nn.Module, config: dict[str, Any], stills: InstanceSource) -> dict[str, float]:
@@ -138,42 +143,57 @@ def validate(model: nn.Module, config: dict[str, Any], stills: InstanceSource) -
     return {name: values[f"coco/{name}"] for name in ("AP", "AP50", "AP75")}
 
 
+@dataclass(frozen=True)
+class Stills:
+    """Which part of the user's annotated stills trains.
+
+    Attributes:
+        images: folder of the images, where it does not lie beside the annotations.
+        masks: folder of the masks, of formats that have one.
+        split: part of the data set that its own lists name, such as train.
+        validation: share that is held out, by name, and judged at the end; 0 trains on all.
+    """
+
+    images: Path | None = None
+    masks: Path | None = None
+    split: str | None = None
+    validation: float = 0.2
+
+
+def recipe(
+    *,
+    method: Method,
+    data: str,
+    stills: Stills = Stills(),
+    optimisation: Optimisation = Optimisation(steps=1500, weights="shipped"),  # noqa: B008
+    windows: Windows = Windows(),  # noqa: B008
+    shrink: int = 0,
+    network: NetworkShape = NetworkShape(px_per_unit=-1.0),  # noqa: B008
+    metric: MetricLosses = MetricLosses(),  # noqa: B008
+    seeds: Annotated[int, AppliesTo("seeds")] = 0,
+) -> Training:
+    """A training on FORMAT:PATH; see `train_on`."""
+    source = open_source(data, images=stills.images, masks=stills.masks, split=stills.split)
+    train: InstanceSource
+    held_out: InstanceSource | None
+    train, held_out = Subset(source, range(len(source))), None
+    if stills.validation > 0:
+        train, held_out = split_source(source, validation=stills.validation)
+    return train_on(
+        train,
+        held_out,
+        ModelPlan(method, shrink=shrink, network=network),
+        optimisation=optimisation,
+        windows=windows,
+        metric=metric,
+        seeds=seeds,
+        config={
+            "validation": stills.validation,
+            "held_out": 0 if held_out is None else len(held_out),
+        },
+    )
+
+
 def on_user_data(method: Method) -> Callable[..., Training]:
     """The training behind `pixelkin train NAME DATA` for one method."""
-
-    def recipe(
-        *,
-        data: str,
-        images: Path | None = None,
-        masks: Path | None = None,
-        split: str | None = None,
-        validation: float = 0.2,
-        steps: int = 1500,
-        batch_size: int = 8,
-        crop_px: int = 192,
-        rotate: bool = False,
-        shrink: int = 0,
-        stride: int = 2,
-        dimensions: int = 16,
-        px_per_unit: float = -1.0,
-        seeds: int = 0,
-        learning_rate: float = 2e-3,
-        weights: Weights = "shipped",
-        workers: int = 1,
-        seed: int = 0,
-    ) -> Training:
-        source = open_source(data, images=images, masks=masks, split=split)
-        train: InstanceSource
-        held_out: InstanceSource | None
-        train, held_out = Subset(source, range(len(source))), None
-        if validation > 0:
-            train, held_out = split_source(source, validation=validation)
-        return train_on(
-            train, held_out, method=method, shrink=shrink, px_per_unit=px_per_unit, seeds=seeds,
-            steps=steps, batch_size=batch_size, crop_px=crop_px, rotate=rotate, stride=stride,
-            dimensions=dimensions, learning_rate=learning_rate, weights=weights,
-            workers=workers, seed=seed,
-            config={"validation": validation, "held_out": 0 if held_out is None else len(held_out)},
-        )  # fmt: skip
-
-    return recipe
+    return partial(recipe, method=method)

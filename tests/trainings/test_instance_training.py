@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from disc_stills import CLASS_NAMES, DiscStills, disc_still
 
-import pixelkin.trainings.instances as trainings
 from pixelkin.engine import Ramp, train
 from pixelkin.engine.loop import weights_at
 from pixelkin.errors import PixelkinError
@@ -20,15 +19,18 @@ from pixelkin.losses.discriminative import discriminative_loss
 from pixelkin.masks import paint_instances
 from pixelkin.models.instance_embedding import InstanceNet
 from pixelkin.structures import IGNORE, InstanceBatch, InstanceFields, Sample, nth_instance_id
-from pixelkin.trainings import backbones
-from pixelkin.trainings.instances import (
+from pixelkin.trainings import backbones, instance_losses
+from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.instance_losses import (
     cell_labels,
     discriminative_losses,
     ground_loss,
-    instance_training,
     seeds_loss,
     semantic_labels,
 )
+from pixelkin.trainings.instance_model import ModelPlan, NetworkShape
+from pixelkin.trainings.instances import instance_training
+from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.user_data import ObjectSizes, object_sizes, shrink_sample, train_on
 
 METHODS = {
@@ -53,15 +55,14 @@ def test_two_steps_of_every_method_give_a_model_that_loads(method, tmp_path):
     samples = [paint_instances(disc_still(n, side=64, radius=7)) for n in range(4)]
     training = instance_training(
         samples,
-        method=method,
-        class_names=CLASS_NAMES,
-        steps=2,
-        batch_size=2,
-        crop_px=64,
-        dimensions=4,
-        network={"channels": 8, "proposals": 50} if method == "mask_rcnn" else None,
-        weights="none",
-        workers=0,
+        ModelPlan(
+            method,
+            CLASS_NAMES,
+            network=NetworkShape(dimensions=4),
+            boxes={"channels": 8, "proposals": 50},
+        ),
+        optimisation=Optimisation(steps=2, batch_size=2, weights="none", workers=0),
+        windows=Windows(crop_px=64),
         validate=lambda model, config: {"classes": len(config["class_names"])},
         config={"note": "tiny"},
     )
@@ -91,18 +92,21 @@ def test_two_steps_of_every_method_give_a_model_that_loads(method, tmp_path):
 
 
 def test_seeds_without_a_ground_or_without_cuts():
-    options = {"method": "seeds", "class_names": ("a",), "steps": 8, "weights": "none"}
+    optimisation = Optimisation(steps=8, weights="none")
     sample = paint_instances(disc_still(0, side=64))
-    training = instance_training([sample], ground_units=0.0, **options)
+    plan = ModelPlan("seeds", ("a",), network=NetworkShape(ground_units=0.0))
+    training = instance_training([sample], plan, optimisation=optimisation)
     assert set(training.loss_weights) == {"pairs", "scores"}
     with pytest.raises(PixelkinError, match="no similarity cuts; give one or more"):
-        instance_training([sample], cuts=(), **options)
+        ModelPlan("seeds", ("a",), network=NetworkShape(cuts=())).config()
 
 
 def test_the_lowest_stages_of_a_trained_backbone_are_kept(monkeypatch):
     monkeypatch.setattr(backbones, "load_efficientnet_lite0", lambda backbone: None)
     sample = paint_instances(disc_still(0, side=64))
-    training = instance_training([sample], method="boundary", class_names=("a",), steps=8)
+    training = instance_training(
+        [sample], ModelPlan("boundary", ("a",)), optimisation=Optimisation(steps=8)
+    )
     kept = {
         n for n, p in training.model.named_parameters() if not p.requires_grad and "bn" not in n
     }
@@ -120,7 +124,9 @@ def test_scores_come_in_slowly():
         assert weights_at(weights, step) == {"pairs": 2.0, "scores": pytest.approx(value)}
     sample = paint_instances(disc_still(0, side=64))
     training = instance_training(
-        [sample], method="seeds", class_names=("a",), steps=100, weights="none"
+        [sample],
+        ModelPlan("seeds", ("a",)),
+        optimisation=Optimisation(steps=100, weights="none"),
     )
     assert training.loss_weights == {"pairs": 1.0, "scores": Ramp(0.2, 25), "ground": 1.0}
     written = json.loads(json.dumps(training.config), parse_constant=refuse)
@@ -144,7 +150,7 @@ class Given(InstanceNet):
 
 @pytest.fixture
 def no_backbone(monkeypatch):
-    monkeypatch.setattr(trainings, "_train_mode", lambda model: None)
+    monkeypatch.setattr(instance_losses, "_train_mode", lambda model: None)
 
 
 LABELS = torch.tensor([[
@@ -341,6 +347,14 @@ class Squares(DiscStills):
         return Sample(np.zeros((side, side, 3), np.uint8), labels, "s", (0,) * self.squares)
 
 
+FOUR_STEPS = Optimisation(steps=4, weights="none")
+
+
+def open_plan(method: str) -> ModelPlan:
+    """One that leaves to the objects what can be left to them."""
+    return ModelPlan(method, shrink=0, network=NetworkShape(px_per_unit=-1))
+
+
 @pytest.mark.parametrize(
     ("side", "count", "expected"),
     [
@@ -353,8 +367,7 @@ class Squares(DiscStills):
     ],
 )
 def test_scale_units_and_seeds_follow_from_the_objects(side, count, expected):
-    options = {"method": "seeds", "steps": 4, "weights": "none"}
-    training = train_on(Squares(side, count), None, **options)
+    training = train_on(Squares(side, count), None, open_plan("seeds"), optimisation=FOUR_STEPS)
     config = training.config
     assert config["shrink"] == expected["shrink"]
     assert config["network"]["px_per_unit"] == expected["px_per_unit"]
@@ -368,14 +381,12 @@ def test_what_is_given_is_taken():
     training = train_on(
         DiscStills(2),
         None,
-        method="seeds",
-        shrink=2,
-        px_per_unit=3.0,
+        ModelPlan(
+            "seeds", shrink=2, network=NetworkShape(px_per_unit=3.0), grouping={"min_cells": 9}
+        ),
+        optimisation=FOUR_STEPS,
         seeds=7,
         progress=lambda done, total: steps.append((done, total)),
-        grouping={"min_cells": 9},
-        steps=4,
-        weights="none",
     )
     assert training.config["shrink"] == 2
     assert training.config["network"]["px_per_unit"] == 3.0
@@ -389,9 +400,8 @@ def test_validation_runs_through_the_segmenter_on_held_out_stills():
     training = train_on(
         DiscStills(2),
         DiscStills(2, side=64, radius=7),
-        method="boundary",
-        steps=4,
-        weights="none",
+        open_plan("boundary"),
+        optimisation=FOUR_STEPS,
     )
     values = training.validate(training.model)
     assert set(values) == {"AP", "AP50", "AP75"}
