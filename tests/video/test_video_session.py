@@ -1,59 +1,22 @@
 """Clip sessions: what they answer depends on the references alone."""
 
-import os
-import subprocess
-import sys
-import warnings
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from session_cases import FRAMES, REFERENCES, fresh_labels, random_reference
 from tiny_model import moving_scene, tiny_runtime
 
 from pixelkin.errors import PixelkinError
-from pixelkin.grouping.references import Box, Click, Mask, Reference, Scribble
+from pixelkin.grouping.references import Click, Mask, Reference
 from pixelkin.masks import labels_from_segments
 from pixelkin.media import MemoryClip
 from pixelkin.models.retrieval_model import small_model
 from pixelkin.runtime import EagerRuntime
-from pixelkin.structures import IGNORE
 from pixelkin.video import ClipSession
 from pixelkin.video.following import FollowSettings
 from pixelkin.video.session import check_frame, fit, upsample_logits
-
-FRAMES = 8
-TESTS = Path(__file__).resolve().parents[1]
-
-
-def fresh_labels(clip, references, order=None, **options) -> np.ndarray:
-    """All label maps from a session that knows nothing but these references."""
-    with ClipSession(tiny_runtime(), clip, **options) as session:
-        session.add(*references)
-        found = {t: session.labels(t) for t in (order or range(len(clip)))}
-    return np.stack([found[t] for t in sorted(found)])
-
-
-def random_reference(rng: np.random.Generator, truth: np.ndarray) -> Reference:
-    frames, h, w = truth.shape
-    frame = int(rng.integers(frames))
-    object_id = int(rng.integers(1, 4))
-    x, y = float(rng.uniform(0, w)), float(rng.uniform(0, h))
-    kind = rng.choice(["click", "negative", "background", "scribble", "box", "mask", "part"])
-    if kind in ("click", "negative"):
-        return Click(frame, (x, y), object_id, positive=bool(kind == "click"))
-    if kind == "background":
-        return Click(frame, (x, y), 0)
-    if kind == "scribble":
-        return Scribble(frame, ((x, y), (float(rng.uniform(0, w)), y)), object_id, 3)
-    if kind == "box":
-        return Box(frame, (x - 20, y - 15, x + 20, y + 15), object_id)
-    labels = truth[frame].copy()
-    labels[labels == 1] = object_id
-    if kind == "part":
-        labels[:, : w // 2] = IGNORE
-    return Mask.from_labels(frame, labels)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -100,14 +63,6 @@ def test_edits_in_any_order_give_what_a_fresh_session_gives(seed):
     assert np.array_equal(got, fresh_labels(clip, model, settings=settings))
 
 
-REFERENCES = (
-    Click(6, (40.0, 20.0), 1),
-    Scribble(3, ((60.0, 40.0), (72.0, 52.0)), 2),
-    Click(1, (60.0, 10.0), 0),
-    Box(7, (30.0, 4.0, 66.0, 36.0), 3),
-)
-
-
 @pytest.mark.parametrize("budget_mb", [0.01, 64])
 def test_answers_do_not_depend_on_the_order_of_questions(budget_mb):
     clip, _ = moving_scene(FRAMES)
@@ -140,127 +95,6 @@ def test_whole_mask_needs_no_embedding():
         assert session.runtime.embedded == []
         session.labels(6)
         assert {4, 5, 6} <= set(session.runtime.embedded)
-
-
-def test_whole_mask_comes_back_exactly_and_is_followed():
-    clip, truth = moving_scene(FRAMES)
-    for frame in (0, 4, FRAMES - 1):
-        got = fresh_labels(clip, [Mask.from_labels(frame, truth[frame])])
-        assert np.array_equal(got[frame], truth[frame])
-        for near in {max(frame - 1, 0), min(frame + 1, FRAMES - 1)} - {frame}:
-            for object_id in (1, 2):
-                a, b = got[near] == object_id, truth[near] == object_id
-                assert (a & b).sum() / (a | b).sum() > 0.4
-
-
-def test_noise_as_a_whole_mask_comes_back_exactly():
-    clip, _ = moving_scene(3)
-    noise = np.random.default_rng(1).choice([0, 1, 7, 254], size=clip.size_hw).astype(np.uint8)
-    got = fresh_labels(clip, [Mask.from_labels(1, noise)])
-    assert np.array_equal(got[1], noise)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_marked_pixels_are_honoured(seed):
-    rng = np.random.default_rng(seed)
-    clip, _ = moving_scene(FRAMES)
-    h, w = clip.size_hw
-    said: dict[tuple[int, int, int], Click] = {}
-    for _ in range(16):
-        frame, x, y = int(rng.integers(FRAMES)), int(rng.integers(w)), int(rng.integers(h))
-        click = Click(
-            frame, (x + 0.5, y + 0.5), int(rng.integers(0, 4)), positive=bool(rng.random() < 0.7)
-        )
-        said[frame, y, x] = click
-    got = fresh_labels(clip, list(said.values()))
-    followed = {c.object_id for c in said.values() if c.positive and c.object_id}
-    for (frame, y, x), click in said.items():
-        if click.positive and click.object_id:
-            assert got[frame, y, x] == click.object_id
-        elif click.object_id == 0:
-            assert got[frame, y, x] == 0
-        else:
-            assert got[frame, y, x] != click.object_id
-    assert set(np.unique(got)) <= followed | {0}
-
-
-def test_later_stroke_counts_where_strokes_overlap():
-    clip, _ = moving_scene(2)
-    one, two = (Scribble(0, ((10.0, 20.0), (60.0, 20.0)), i, 1) for i in (1, 2))
-    assert (fresh_labels(clip, [one, two])[0, 20, 10:60] == 2).all()
-    assert (fresh_labels(clip, [two, one])[0, 20, 10:60] == 1).all()
-
-
-def test_object_that_begins_in_mid_clip_leaves_the_other_where_it_was():
-    clip, truth = moving_scene(FRAMES)
-    red = Mask.from_labels(0, (truth[0] == 1).astype(np.uint8))
-    blue = Mask.from_labels(5, (truth[5] == 2).astype(np.uint8) * np.uint8(9))
-    both = fresh_labels(clip, [red, blue])
-    alone = fresh_labels(clip, [red])
-    assert np.array_equal(both[0] == 1, truth[0] == 1)
-    assert (both[5][truth[5] == 2] == 9).all()
-    # What is not the new object's is still what it was: objects are followed apart.
-    assert np.array_equal(both[both != 9], alone[both != 9])
-    # The mask of red says nothing of blue: it may be found in frame 0 too.
-    assert set(np.unique(both)) == {0, 1, 9}
-
-
-def test_negative_clicks_alone_follow_nothing():
-    clip, _ = moving_scene(3)
-    with ClipSession(tiny_runtime(), clip) as session:
-        session.add(Click(1, (20.0, 20.0), 1, positive=False), Click(0, (5.0, 5.0), 0))
-        assert session.object_ids == []
-        assert not session.labels(1).any()
-        assert session.runtime.embedded == []
-        session.add(Click(2, (20.0, 20.0), 1))
-        assert session.object_ids == [1]
-        assert session.labels(1)[20, 20] == 0
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Click(0, (3.0, 3.0), 255), "object id 255"),
-        (lambda: Box(0, (3.0, 3.0, 9.0, 9.0), 0), "object id 0"),
-        (lambda: Click(0, (96.0, 3.0), 1), "outside the frame of 96×64"),
-        (lambda: Click(0, (3.0, -1.0), 1), "outside the frame of 96×64"),
-        (lambda: Scribble(0, ((3.0, 3.0), (3.0, 64.0)), 1), "outside the frame of 96×64"),
-        (lambda: Box(0, (100.0, 3.0, 120.0, 9.0), 1), "outside the frame of 96×64"),
-        (lambda: Mask.from_labels(0, np.ones((64, 95), np.uint8)), "the mask of frame 0 is 95×64"),
-        (lambda: Click(FRAMES, (3.0, 3.0), 1), "frame 8 is outside the clip"),
-    ],
-)
-def test_wrong_reference_is_one_line_and_changes_nothing(make, message):
-    clip, _ = moving_scene(FRAMES)
-    good, kept = Click(0, (5.0, 5.0), 2), Click(0, (20.0, 20.0), 1)
-    with ClipSession(tiny_runtime(), clip) as session:
-        session.add(kept)
-        before = session.labels(2)
-        for edit in (
-            lambda: session.add(good, make()),
-            lambda: session.change(kept, make()),
-            lambda: session.replace_all([make()]),
-        ):
-            with pytest.raises(PixelkinError, match=message) as caught:
-                edit()
-            assert "\n" not in str(caught.value)
-        assert session.references == (kept,)
-        assert np.array_equal(session.labels(2), before)
-        session.undo()
-        assert session.references == ()
-        with pytest.raises(PixelkinError, match="nothing to undo"):
-            session.undo()
-
-
-def test_unknown_reference_cannot_be_removed_or_changed():
-    clip, _ = moving_scene(3)
-    kept, other = Click(0, (20.0, 20.0), 1), Click(1, (20.0, 20.0), 1)
-    with ClipSession(tiny_runtime(), clip) as session:
-        session.add(kept)
-        for edit in (lambda: session.remove(other), lambda: session.change(other, kept)):
-            with pytest.raises(PixelkinError, match="no such reference: Click in frame 1"):
-                edit()
-        assert session.references == (kept,)
 
 
 @pytest.mark.parametrize("frame", [-1, FRAMES])
@@ -328,79 +162,6 @@ def test_logits_are_upsampled_bilinearly_about_pixel_centres():
             assert got[y, x] == pytest.approx(value, abs=1e-5)
 
 
-def test_results_that_nothing_needs_any_more_are_forgotten():
-    clip, _ = moving_scene(FRAMES)
-    with ClipSession(tiny_runtime(), clip) as session:
-        list(session.all_labels())
-        for x in range(8):
-            session.replace_all([Click(3, (20.0 + x, 20.0), 1)])
-            list(session.all_labels())
-        assert sum(key[0] == "logits" for key in session.store) == FRAMES
-        assert len(session.store) == 2 * FRAMES
-
-
-def test_frames_followed_backward_are_decoded_forward():
-    """Video files seek slowly: going back must not begin one scan per frame."""
-    clip, _ = moving_scene(FRAMES)
-    scans: list[int] = []
-
-    class Watched(MemoryClip):
-        def frames(self, start=0, stop=None, *, prefetch=0):
-            scans.append(start)
-            return super().frames(start, stop, prefetch=prefetch)
-
-    with ClipSession(tiny_runtime(), Watched(list(clip.frames()))) as session:
-        session.add(Click(FRAMES - 1, (60.0, 20.0), 1))
-        session.labels(0)
-        assert sorted(session.runtime.embedded) == list(range(FRAMES))
-    assert len(scans) <= 3
-
-
-def test_spilled_session_is_silent():
-    clip, _ = moving_scene(FRAMES)
-    torch.set_warn_always(True)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            spilled = fresh_labels(clip, REFERENCES, budget_mb=0.01)
-        assert np.array_equal(spilled, fresh_labels(clip, REFERENCES))
-    finally:
-        torch.set_warn_always(False)
-
-
-class Flaky(MemoryClip):
-    """Frame 4 cannot be read while `broken`."""
-
-    broken = True
-
-    def _scan(self, start, stop):
-        for index in range(start, stop):
-            if index == 4 and self.broken:
-                raise PixelkinError("frame 4 cannot be read")
-            yield self._frames[index].copy()
-
-
-def test_frame_that_failed_once_can_be_asked_for_again():
-    clip, _ = moving_scene(FRAMES)
-    references = [Click(0, (16.0, 16.0), 1)]
-    flaky = Flaky(list(clip.frames()))
-    with ClipSession(tiny_runtime(), flaky) as session:
-        session.add(*references)
-        for _ in range(2):
-            with pytest.raises(PixelkinError, match="frame 4 cannot be read"):
-                session.labels(5)
-        flaky.broken = False
-        assert np.array_equal(session.labels(5), fresh_labels(clip, references)[5])
-
-
-def test_broken_frame_does_not_spoil_those_before_it():
-    clip, _ = moving_scene(FRAMES)
-    references = [Click(0, (16.0, 16.0), 1)]
-    with ClipSession(tiny_runtime(), Flaky(list(clip.frames()))) as session:
-        session.add(*references)
-        assert np.array_equal(session.labels(3), fresh_labels(clip, references)[3])
-
-
 def test_network_of_the_shipped_shape_keeps_the_promise():
     torch.manual_seed(0)
     runtime = EagerRuntime(small_model())
@@ -430,53 +191,3 @@ def test_session_runs_on_a_gpu():
         on_gpu = np.stack(list(session.all_labels()))
     on_cpu = fresh_labels(clip, [Mask.from_labels(0, truth[0]), Click(3, (20.0, 20.0), 3)])
     assert (on_gpu == on_cpu).mean() > 0.99
-
-
-def test_hundreds_of_clicks_asked_from_the_far_end():
-    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    clip = MemoryClip([frame] * 400)
-    with ClipSession(tiny_runtime(), clip) as session:
-        session.add(*(Click(t, (16, 16), 1) for t in range(400)))
-        assert session.labels(399)[16, 16] == 1
-
-
-FLAT = """
-from pathlib import Path
-import numpy as np
-from tiny_model import tiny_runtime
-from pixelkin.grouping.references import Mask
-from pixelkin.media import MemoryClip
-from pixelkin.video import ClipSession
-
-rng = np.random.default_rng(0)
-shown = [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(16)]
-clip = MemoryClip([shown[t % 16] for t in range(2550)])
-mask = np.zeros((64, 96), np.uint8)
-mask[16:48, 24:64] = 1
-resident = []
-with ClipSession(tiny_runtime(), clip, budget_mb=2) as session:
-    session.add(Mask.from_labels(0, mask))
-    for t in range(len(clip)):
-        session.segments(t)
-        assert session.store.memory_bytes <= 2 * 2**20
-        resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20)
-    assert session.store.file_bytes > 2 * 2**20, "something was spilled"
-print((np.median(resident[2450:]) - np.median(resident[450:550])) / 2)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
-def test_memory_stays_flat_under_a_budget():
-    # In a process of its own, over 2,000 frames, from medians of 100: what other tests left in the
-    # allocator, and its habit of growing in steps, are not the session's memory.
-    room = os.pathsep.join(str(path) for path in (TESTS, TESTS.parent))
-    done = subprocess.run(
-        [sys.executable, "-c", FLAT],
-        env={**os.environ, "PYTHONPATH": room},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    growth = float(done.stdout)
-    assert growth < 1.5, f"{growth:.2f} MB over 1,000 frames"

@@ -1,83 +1,26 @@
-"""The command line on a real clip: results equal the session's, mistakes are one line."""
+"""`pixelkin track` on a real clip: results equal the session's, mistakes are one line."""
 
 import json
 import os
 import pickle
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from clip_commands import CLICK, FRAMES, HEIGHT, WIDTH, masks_of, one_line
 from PIL import Image
 
-from pixelkin.checkpoint import GRAPHS, save_checkpoint
+from pixelkin.checkpoint import save_checkpoint
 from pixelkin.cli import main
-from pixelkin.cli.options import output_folder
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.references import Box, Click
 from pixelkin.loading import load
 from pixelkin.masks import labels_from_segments, read_indexed_png, write_indexed_png
-from pixelkin.media import VideoWriter, open_clip
-from pixelkin.models.retrieval_model import small_model
+from pixelkin.media import open_clip
 from pixelkin.results import read_coco_json
 from pixelkin.video import ClipSession
 from pixelkin.video.store import ArrayStore
-
-FRAMES, HEIGHT, WIDTH = 5, 80, 96
-CLICK = ["--click", "0:40,30"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A checkpoint with random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "small"
-    save_checkpoint(folder, small_model().state_dict(), {"architecture": "small"}, "")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def frames(carphone_clip) -> list[np.ndarray]:
-    with open_clip(carphone_clip) as clip:
-        return [f[30 : 30 + HEIGHT, 40 : 40 + WIDTH].copy() for f in clip.frames(0, FRAMES)]
-
-
-@pytest.fixture(scope="module")
-def clip(frames, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("clip") / "car.mp4"
-    with VideoWriter(path, fps=12, size_hw=(HEIGHT, WIDTH)) as video:
-        for frame in frames:
-            video.write(frame)
-    return path
-
-
-@pytest.fixture
-def folder(frames, tmp_path) -> Path:
-    room = tmp_path / "frames"
-    room.mkdir()
-    for index, frame in enumerate(frames):
-        Image.fromarray(frame).save(room / f"shot_{index + 7}.png")
-    return room
-
-
-def one_line(capsys, *arguments: object, status: int = 1) -> str:
-    """The error of a command line that must fail."""
-    found = main([str(a) for a in arguments])
-    printed = capsys.readouterr()
-    assert found == status
-    assert printed.out == ""
-    assert printed.err.startswith("pixelkin: error: ")
-    assert printed.err.count("\n") == 1
-    assert "Traceback" not in printed.err
-    return printed.err
-
-
-def masks_of(folder: Path) -> list[np.ndarray]:
-    return [read_indexed_png(path) for path in sorted(folder.glob("*.png"))]
-
 
 # Results
 
@@ -278,51 +221,6 @@ def test_bad_model(clip, model, tmp_path, capsys):
         assert not out.parent.exists()
 
 
-def test_unwritable_folder_is_told_before_any_work(clip, model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("pixelkin.loading.load", lambda *a, **k: pytest.fail("work was done"))
-    (tmp_path / "file").write_text("x")
-    error = one_line(capsys, "track", clip, *CLICK, "--out", tmp_path / "file" / "out")
-    assert "a file, not a folder" in error
-    room = tmp_path / "closed"
-    room.mkdir(mode=0o500)
-    user = os.geteuid()
-    if user == 0:
-        tmp_path.chmod(0o755)
-        os.seteuid(65534)
-    try:
-        os.listdir(room.parent)
-    except PermissionError:
-        os.seteuid(user)
-        return
-    try:
-        error = one_line(capsys, "track", clip, *CLICK, "--out", room / "out")
-    finally:
-        os.seteuid(user)
-    assert "not writable" in error or "cannot read" in error
-    assert not list(room.iterdir())
-
-
-def test_an_output_folder_is_not_searched(tmp_path, monkeypatch):
-    (tmp_path / "old" / "deep").mkdir(parents=True)
-    looked, real = [], os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: looked.append(str(path)) or real(path))
-    real_list = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: looked.append(str(path)) or real_list(path))
-
-    def fail() -> None:
-        with output_folder(tmp_path):
-            (tmp_path / "new" / "empty").mkdir(parents=True)
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail()
-    monkeypatch.undo()
-    assert str(tmp_path) in looked
-    assert not [path for path in looked if path.startswith(str(tmp_path / "old"))]
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
-    assert (tmp_path / "old" / "deep").is_dir()
-
-
 def test_full_disk_keeps_the_masks_written_before(clip, model, tmp_path, monkeypatch, capsys):
     calls, real = [], os.fsync
 
@@ -372,183 +270,3 @@ def test_full_temporary_disk_is_no_damage(clip, model, tmp_path, monkeypatch, ca
     error = one_line(capsys, "track", clip, *CLICK, "--model", model, "--quiet", "--out", out)
     assert error == "pixelkin: error: no space is left on the disk\n"
     assert not out.exists()
-
-
-# The program
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["trak"], 'Did you mean "track"?'),
-        (["track", "a.mp4", "--out", "o", "--clik", "0:1,2"], "Did you mean --click?"),
-        (["track", "a.mp4", "--out", "o", "--negative", "0:1,2"], "--negative"),
-        (["track", "--out", "o"], "see pixelkin track --help"),
-        (["track", "a.mp4", "b.mp4", "--out", "o"], "b.mp4"),
-        (["evaluate", "d", "--year", "2015"], "2016, 2017"),
-        (["--bogus"], "--bogus"),
-    ],
-)
-def test_misuse(arguments, says, capsys):
-    assert says in one_line(capsys, *arguments, status=2)
-
-
-def test_surprises_are_one_line_too(clip, monkeypatch, capsys):
-    def surprise(*_: object) -> None:
-        raise ValueError("a\nb")
-
-    monkeypatch.setattr("pixelkin.media.open_clip", surprise)
-    error = one_line(capsys, "track", clip, *CLICK, "--out", "o")
-    assert "ValueError: a b; " in error
-    assert "PIXELKIN_DEBUG=1" in error
-    monkeypatch.setenv("PIXELKIN_DEBUG", "1")
-    with pytest.raises(ValueError, match="a\nb"):
-        main(["track", str(clip), *CLICK, "--out", "o"])
-
-
-def test_ctrl_c(clip, monkeypatch, capsys):
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pixelkin.media.open_clip", stop)
-    assert main(["track", str(clip), *CLICK, "--out", "o"]) == 130
-    assert capsys.readouterr().err == "pixelkin: interrupted\n"
-
-
-def test_as_a_program(clip, tmp_path):
-    program = [sys.executable, "-m", "pixelkin"]
-    broken = tmp_path / "cut.mp4"
-    broken.write_bytes(clip.read_bytes()[:-400])
-    out = tmp_path / "out"
-    done = subprocess.run(
-        [*program, "track", broken, *CLICK, "--out", out], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
-    assert "truncated" in done.stderr
-    assert not out.exists()
-    # The reader of the help has gone before it comes.
-    read, write = os.pipe()
-    os.close(read)
-    gone = subprocess.run([*program, "--help"], stdout=write, stderr=subprocess.PIPE, text=True)
-    os.close(write)
-    assert gone.returncode == 1
-    assert gone.stderr == ""
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_output_on_a_full_disk():
-    program = [sys.executable, "-m", "pixelkin", "--version"]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("pixelkin: error: cannot write the output: No space left")
-    assert done.stderr.count("\n") == 1
-
-
-# Other verbs
-
-
-RECIPE = """
-from pathlib import Path
-import torch
-from pixelkin.checkpoint import save_checkpoint
-from pixelkin.engine import Training
-
-def recipe(*, steps: int = 9, learning_rate: float = 0.1, seed: int = 0) -> Training:
-    torch.manual_seed(seed)
-    model = torch.nn.Linear(2, 1)
-    return Training(
-        model=model, loss=lambda m, batch: {"square": m(batch).square().mean()},
-        loss_weights={"square": 1.0}, schedule=None,
-        optimizer=torch.optim.SGD(model.parameters(), lr=learning_rate),
-        data=[torch.ones(2)] * 4, collate=torch.stack, batch_size=2, steps=steps,
-        save=lambda m, out: save_checkpoint(out, m.state_dict(), {}, ""),
-        config={"steps": steps, "learning_rate": learning_rate, "seed": seed},
-    )
-"""
-
-
-def test_train(tmp_path, capsys):
-    pytest.importorskip("lightning")
-    (tmp_path / "r.py").write_text(RECIPE)
-    recipe, out = str(tmp_path / "r.py"), tmp_path / "run"
-    arguments = ["train", recipe, "--out", str(out), "--accelerator", "cpu"]
-    for wrong, says in [
-        (["--step", "3"], "did you mean steps?"),
-        (["--steps", "many"], "expected a value of type int"),
-        (["--devices", "two"], "--devices is 'two'"),
-        (["--seed", "-1"], "seed is -1"),
-    ]:
-        assert says in one_line(capsys, *arguments, *wrong)
-        assert not out.exists()
-    assert main([*arguments, "--steps", "3", "--learning-rate", "0.2", "--seed", "5"]) == 0
-    assert "step 3, stopped by steps" in capsys.readouterr().out
-    config = json.loads((out / "run.json").read_text())["config"]
-    assert config == {"steps": 3, "learning_rate": 0.2, "seed": 5}
-    assert (out / "model" / "model.safetensors").is_file()
-
-
-def test_export_names_the_files_that_it_writes(model, monkeypatch, capsys):
-    monkeypatch.setattr("pixelkin.export.export", lambda folder: 1e-6)
-    assert main(["export", str(model)]) == 0
-    named = set(re.findall(r"\w+\.onnx", capsys.readouterr().out))
-    assert named == {name for name in GRAPHS if name.endswith(".onnx")}
-
-
-def test_convert(tmp_path, capsys):
-    torch.save({"state_dict": {"w": torch.ones(2)}}, tmp_path / "w.pth")
-    out = tmp_path / "made"
-    assert main(["convert", str(tmp_path / "w.pth"), str(out)]) == 0
-    assert (out / "model.safetensors").is_file()
-    capsys.readouterr()
-    assert "is there already" in one_line(capsys, "convert", tmp_path / "w.pth", out)
-    assert "no file" in one_line(capsys, "convert", tmp_path / "gone.pth", tmp_path / "x")
-    assert not (tmp_path / "x").exists()
-
-
-def test_evaluate(frames, tmp_path, capsys):
-    for index, frame in enumerate(frames):
-        for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
-            (tmp_path / "d" / kind / "480p" / "car").mkdir(parents=True, exist_ok=True)
-            path = tmp_path / "d" / kind / "480p" / "car" / f"{index:05}.{suffix}"
-            labels = np.zeros((HEIGHT, WIDTH), np.uint8)
-            labels[20:50, 20 + index : 60 + index] = 1
-            if kind == "Annotations":
-                write_indexed_png(path, labels)
-            else:
-                Image.fromarray(frame).save(path)
-    root, out = str(tmp_path / "d"), tmp_path / "out"
-    asked = ["evaluate", root, "--method", "copy", "--method", "flow", "--out", str(out)]
-    assert main([*asked, "--json", "--quiet"]) == 0
-    done = json.loads(capsys.readouterr().out)
-    # A box of 40 columns, off by 1, 2 and 3 of them in the frames that count.
-    assert done["copy"]["J mean"] == pytest.approx(np.mean([39 / 41, 38 / 42, 37 / 43]), abs=1e-5)
-    assert (out / "flow" / "worst.png").is_file()
-    (tmp_path / "d" / "JPEGImages" / "480p" / "dog").mkdir()
-    (tmp_path / "d" / "ImageSets" / "2016").mkdir(parents=True)
-    (tmp_path / "d" / "ImageSets" / "2016" / "val.txt").write_text("car\n")
-    listed = ["evaluate", root, "--split", "val", "--method", "copy", "--json", "--quiet"]
-    assert main(listed) == 0
-    assert json.loads(capsys.readouterr().out)["copy"]["J mean"] == done["copy"]["J mean"]
-    (tmp_path / "d" / "JPEGImages" / "480p" / "dog").rmdir()
-    masks = ["evaluate", root, "--masks", str(tmp_path / "d" / "Annotations" / "480p")]
-    assert main(masks) == 0
-    assert "1.000" in capsys.readouterr().out
-    new = tmp_path / "new"
-    for wrong, says in [
-        (["--method", "magic"], "method 'magic' is unknown"),
-        (["--method", "masktrack"], "needs a trained checkpoint"),
-        (["--sequences", "cat"], "no sequence 'cat'"),
-        (["--split", "vall"], "vall"),
-        (["--method", "copy", "--method", "copy"], "would both be called copy"),
-        (["--method", "osvos:a/b", "--method", "osvos:a_b"], "would both be called osvos_a_b"),
-        (["--masks", tmp_path / "gone"], "there is no folder"),
-        (["--masks", root, "--method", "copy"], "leave out --method"),
-        (["--masks", root, "--device", "cpu"], "leave out --model, --device"),
-        (["--masks", root, "--model", "x"], "leave out --model"),
-        (["--scribbles", root], "add --interactive"),
-        (["--interactive", "--method", "copy"], "leave out --method"),
-    ]:
-        assert says in one_line(capsys, "evaluate", root, "--out", new, *wrong)
-        assert not new.exists()
-    assert "JPEGImages" in one_line(capsys, "evaluate", tmp_path, "--method", "copy")
