@@ -54,7 +54,8 @@ class CityscapesIoU(CountedMeasure):
     iIoU weighs the pixels of each true object by the average size of its class over its own size,
     so that small ones count as much; false positives weigh 1, since they belong to no object. It
     exists for classes that `average_px` names, and for categories of which it names all classes.
-    It is NaN without maps of instances; crowds have no id in them, and count in IoU only.
+    It is NaN without maps of instances. Crowds have id 0 in them and count in IoU only: of
+    `…_instanceIds.png` give values from 1000 on, and 0 for all below.
 
     Means are over classes and categories that are not NaN.
 
