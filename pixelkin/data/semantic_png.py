@@ -242,22 +242,28 @@ def read_class_map(
             class, nothing but 0 and 255, or grey of 2 or 4 bits.
         PixelkinError: the file is missing, corrupt, or of another size than `size_hw`.
     """
-    mode, pixels = _read_pixels(path, size_hw)
-    stored = _colour_values(pixels, values, path) if mode in _COLOURED else pixels.astype(np.int64)
-    if values.ignore is None and IGNORE not in values.names:
-        known = stored[stored != IGNORE]
-        if known.size < stored.size and not known.any():
-            what = f"holds nothing but 0 and {IGNORE}, which looks like a binary mask"
-            raise MapError(path, what, FIX_BINARY)
-    labels: Int64[np.ndarray, "h w"] = values.table[stored]
-    if (labels < 0).any():
-        strange = stored[labels < 0]
+    mode, stored = _read_pixels(path, size_hw)
+    if mode in _COLOURED:
+        stored = _colour_values(stored, values, path)
+    elif stored.dtype == bool:
+        stored = stored.astype(np.uint8)
+    # What values there are is asked of a table, which is faster than to ask every pixel again.
+    there = np.zeros(_VALUES, bool)
+    there[stored] = True
+    present = np.flatnonzero(there)
+    suspicious = values.ignore is None and IGNORE not in values.names
+    if suspicious and there[IGNORE] and np.isin(present, (0, IGNORE)).all():
+        what = f"holds nothing but 0 and {IGNORE}, which looks like a binary mask"
+        raise MapError(path, what, FIX_BINARY)
+    strange = present[values.table[present] < 0]
+    if strange.size:
         largest = int(strange.max())
         what = (
-            f"holds value {largest} in {int((strange == largest).sum())} of its pixels: expected "
+            f"holds value {largest} in {int((stored == largest).sum())} of its pixels: expected "
             f"{values.expected}"
         )
         raise MapError(path, what, FIX_CLASSES)
+    labels: Int64[np.ndarray, "h w"] = values.table[stored]
     return labels
 
 
