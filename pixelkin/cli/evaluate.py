@@ -1,4 +1,4 @@
-"""`pixelkin evaluate`: DAVIS measures of methods on clips, instance measures of models on stills.
+"""`pixelkin evaluate`: measures of methods on clips, and of models on annotated stills.
 
 Both run through what users run: sessions, and segmenters.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from pixelkin.cli.class_maps import Averaging, evaluate_class_maps, gives_class_maps
 from pixelkin.cli.instances import Stills, evaluate_stills
 from pixelkin.cli.options import Flag, Machine, output_folder
 from pixelkin.cli.stages import Stages
@@ -52,12 +53,13 @@ def evaluate(
     *,
     contest: Contest = Contest(),  # frozen
     stills: Stills = Stills(),  # noqa: B008
+    averaging: Averaging = Averaging(),  # noqa: B008
     machine: Machine = Machine(),  # noqa: B008
     out: Path | None = None,
     json: Flag = False,
     quiet: Flag = False,
 ) -> int:
-    """Judge methods on clips, or instance models on annotated stills.
+    """Judge methods on clips, or instance and semantic models on annotated stills.
 
     ```
     pixelkin evaluate DAVIS --method pixelkin --method flow --out result
@@ -70,10 +72,13 @@ def evaluate(
     gives COCO AP, AP^r, Cityscapes AP, PQ, and for one class TP/(TP+FP+FN), SBD and |DiC|.
     --model is an instance model, or otsu; several are separated by commas.
 
+    With semantic models FORMAT:PATH names class maps (camvid:FOLDER, voc:FOLDER) and the
+    measures are mIoU, accuracies, and F of boundaries, of the data set's own val where it has one.
+
     Args:
         root: DAVIS folder that holds JPEGImages and Annotations, or FORMAT:PATH.
         out: folder for results: of clips masks, per-frame values and a gallery of the worst frames;
-            of stills the measures as JSON.
+            of stills the measures as JSON, of class maps the confusion of classes too.
         json: print one JSON object with the measures.
         quiet: show no progress.
     """
@@ -84,16 +89,52 @@ def evaluate(
                 "are for clips; of stills --data-split chooses a part"
             )
         models = tuple(name.strip() for name in (machine.model or "").split(",") if name.strip())
-        return evaluate_stills(
-            root, models=models, stills=stills, device=machine.device, out=out, json=json,
-            quiet=quiet,
-        )  # fmt: skip
+        return _evaluate_stills(
+            root, models, stills, averaging, device=machine.device, out=out, json=json, quiet=quiet
+        )
+    if averaging != Averaging():
+        raise PixelkinError("--scales and --flip are for semantic models and stills")
     if stills != Stills():
         raise PixelkinError(
-            "--images, --data-split, --validation, --measures and --tile are for stills, which "
-            "are given as FORMAT:PATH, such as coco:annotations.json"
+            "--images, --masks, --classes, --data-split, --validation, --measures and --tile are "
+            "for stills, which are given as FORMAT:PATH, such as coco:annotations.json"
         )
     return _evaluate_clips(Path(root), contest, machine, out=out, json=json, quiet=quiet)
+
+
+def _evaluate_stills(
+    data: str,
+    models: tuple[str, ...],
+    stills: Stills,
+    averaging: Averaging,
+    *,
+    device: str,
+    out: Path | None,
+    json: bool,
+    quiet: bool,
+) -> int:
+    if not models:
+        raise PixelkinError(
+            "no model to judge: give --model FOLDER (several separated by commas), or --model otsu"
+        )
+    kinds = {name: gives_class_maps(name) for name in models}
+    if all(kinds.values()):
+        with Stages(quiet=quiet) as stages:
+            return evaluate_class_maps(
+                data, models=models, stills=stills, averaging=averaging, device=device, out=out,
+                json=json, stages=stages,
+            )  # fmt: skip
+    if any(kinds.values()):
+        maps = next(name for name, semantic in kinds.items() if semantic)
+        raise PixelkinError(
+            f"{maps} gives every pixel a class, the other models find objects: no measure is for "
+            "both; judge them in two runs"
+        )
+    if averaging != Averaging():
+        raise PixelkinError("--scales and --flip are for semantic models; leave them out")
+    return evaluate_stills(
+        data, models=models, stills=stills, device=device, out=out, json=json, quiet=quiet
+    )
 
 
 def _evaluate_clips(

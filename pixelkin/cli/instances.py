@@ -22,18 +22,26 @@ if TYPE_CHECKING:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Stills:
-    """Annotated stills, for instance models.
+    """Annotated stills, for instance models and semantic models.
 
     Attributes:
         images: folder of the images, where it does not lie beside the annotations.
-        data_split: part of the data set that its own lists name, such as val.
+        masks: folder of class maps, of formats that have one.
+        classes: names of the classes of class maps, or a text file of them, of formats that do not
+            say.
+        data_split: part of the data set that its own lists name, such as val; of class maps val
+            where there is one and this is left out.
         validation: judge only this share, held out by name as training with the same share does.
-        measures: some of coco, voc, cityscapes, panoptic, microscopy, leaves; all that apply where
-            left out.
-        tile: images with a longer side are embedded in tiles of this many pixels; 0 never.
+        measures: of objects some of coco, voc, cityscapes, panoptic, microscopy, leaves, all that
+            apply where left out; of class maps some of overlap, boundary, cityscapes, ade, binary,
+            lanes, the first two where left out.
+        tile: images with a longer side go through the network in tiles of this many pixels; 0
+            never.
     """
 
     images: Path | None = None
+    masks: Path | None = None
+    classes: Annotated[str, Parameter(show_default=False)] = ""
     data_split: str | None = None
     validation: float | None = None
     measures: Annotated[str, Parameter(show_default=False)] = ""
@@ -54,16 +62,19 @@ def evaluate_stills(
     from pixelkin.data.source import split_source
     from pixelkin.data.sources import open_source
 
-    if not models:
-        raise PixelkinError(
-            "no model to judge: give --model FOLDER (several separated by commas), or --model otsu"
-        )
-    source: InstanceSource = open_source(data, images=stills.images, split=stills.data_split)
+    if stills.classes:
+        raise PixelkinError("--classes is for semantic models; leave it out")
+    source: InstanceSource = open_source(
+        data, images=stills.images, masks=stills.masks, split=stills.data_split
+    )
     if stills.validation is not None:
         source = split_source(source, validation=stills.validation)[1]
+    told = [] if stills.validation is not None else [seen_in_training(m, source) for m in models]
     # All are loaded first: a missing checkpoint must not show after an hour of another.
     segmenters = {name: load_model(name, device=device, tile_px=stills.tile) for name in models}
     with Stages(quiet=quiet) as stages:
+        for hint in filter(None, told):
+            stages.say(hint)
         if out is None:
             done = {n: _judge(n, s, source, stills, stages) for n, s in segmenters.items()}
         else:
@@ -85,6 +96,28 @@ def evaluate_stills(
               f"{values['objects_found']:.0f} found, {values['seconds_per_image']:.3f} s an image\n"
               f"{table}\n")  # fmt: skip
     return 0
+
+
+def seen_in_training(model: str, source: InstanceSource) -> str:
+    """What to tell of a model that was trained on a part of `source`; empty where nothing is known.
+
+    The run.json beside the checkpoint says how many stills were trained on and held out. It is
+    taken for this data set where they add up to it and the classes are the same.
+    """
+    try:
+        run = json_text.loads((Path(model).parent / "run.json").read_text("utf-8"))
+        config = run["config"]
+        share, names = float(config["validation"]), tuple(config["class_names"])
+        trained, held_out = int(config["samples"]), int(config["held_out"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    same = names == tuple(source.class_names) and trained + held_out == len(source)
+    if not (same and held_out):
+        return ""
+    return (
+        f"{model}: judging all {len(source)} images, {trained} of which the model may have been "
+        f"trained on; add --validation {share:g} for the held-out ones"
+    )
 
 
 def _judge(

@@ -1,16 +1,18 @@
-"""`pixelkin predict`: the objects of stills, found by an instance model and written out."""
+"""`pixelkin predict`: objects or classes in stills, found by a model and written out."""
 
 from __future__ import annotations
 
 import json as json_text
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from pixelkin.cli.class_maps import MAP_FORMATS, Averaging, MapWriting, gives_class_maps
 from pixelkin.cli.options import Flag, output_folder, split_list
 from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
@@ -65,47 +67,55 @@ def predict(
     /,
     *images: Path,
     out: Path,
-    format: str = "coco",
+    format: Annotated[str, Parameter(show_default=False)] = "",
     overlays: Flag = False,
     finding: Finding = Finding(),  # frozen
+    averaging: Averaging = Averaging(),  # noqa: B008
     json: Flag = False,
     quiet: Flag = False,
 ) -> int:
-    """Find the objects of images and write them down.
+    """Find the objects of images, or the class of every pixel, and write them down.
 
-    Example: pixelkin predict run/model photos --out found --format coco,png --overlays
+    ```
+    pixelkin predict run/model photos --out found --format coco,png --overlays
+    ```
 
-    An image that cannot be read is reported, the others go on; the exit status is then 1.
+    What is found depends on the model: an instance model finds objects, a semantic model gives
+    every pixel a class. An image that cannot be read is reported, the others go on; the exit
+    status is then 1.
 
     Args:
-        model: checkpoint folder or hub id of an instance model; or one that comes with pixelkin:
-            nuclei, nuclei-discriminative, pedestrians, pedestrians-discriminative, or otsu, which
-            is not learned.
+        model: checkpoint folder or hub id of an instance or semantic model; or one that comes with
+            pixelkin: nuclei, nuclei-discriminative, pedestrians, pedestrians-discriminative, or
+            otsu, which is not learned.
         images: image files, and folders of images.
         out: folder for the results; files of an earlier run are replaced where names are equal.
-        format: any of coco, coco-results (a plain list, to be judged by COCO tools), yolo,
-            labelme, png (ids of objects as pixels), separated by commas.
-        overlays: write each image with its objects tinted and outlined, too.
+        format: several are separated by commas. Objects: coco (the default), coco-results (a plain
+            list, to be judged by COCO tools), yolo, labelme, png (ids of objects as pixels).
+            Classes: png (the default; indices as pixels, named in classes.txt), coco and
+            coco-results (a region per class).
+        overlays: write each image with its objects or classes tinted and outlined, too.
         json: print one JSON object about the results.
         quiet: show no progress.
     """
-    kinds = split_list(format, tuple(FORMATS), "format")
+    semantic = gives_class_maps(model)
+    formats = MAP_FORMATS if semantic else FORMATS
+    kinds = split_list(format or next(iter(formats)), tuple(formats), "format")
     paths = list_images(images)
     with Stages(quiet=quiet) as stages, output_folder(out):
         with stages.stage("load"):
-            segmenter = load_model(model, device=finding.device, tile_px=finding.tile)
-        place = str(getattr(segmenter, "device", "cpu"))
+            find, names, place = _finder(model, finding, averaging, semantic=semantic)
         stages.say(f"{len(paths)} images, {model} on {place}")
-        writing = Writing(out, kinds, segmenter.class_names, overlays=overlays)
-        failed = _run(segmenter, paths, writing, stages, min_score=finding.min_score)
+        writing = (MapWriting if semantic else Writing)(out, kinds, names, overlays=overlays)
+        failed = _run(find, paths, writing, stages)
     done = {
         "model": model,
         "device": place,
         "out": str(out),
         "outputs": {kind: str(path) for kind, path in writing.places.items()},
-        "class_names": list(segmenter.class_names),
+        "class_names": list(names),
         "images": len(paths) - len(failed),
-        "objects": writing.objects,
+        **writing.counted(),
         "failed": [{"image": str(path), "reason": reason} for path, reason in failed.items()],
         "seconds": {name: round(spent, 3) for name, spent in stages.seconds.items()},
     }
@@ -114,10 +124,36 @@ def predict(
     elif not quiet:
         for kind, where in writing.places.items():
             print(f"{kind:>12}  {where}")
-        print(f"{writing.objects:,} objects in {done['images']:,} images ({place})")
+        print(f"{writing.summary()} in {done['images']:,} images ({place})")
     if failed:
         raise PixelkinError(f"{_sum_up(failed, len(paths))}; the other results are in {out}")
     return 0
+
+
+def _finder(
+    model: str, finding: Finding, averaging: Averaging, *, semantic: bool
+) -> tuple[Callable[[Any], Any], tuple[str, ...], str]:
+    """From an image to what is found in it; the names of its classes; and where that runs."""
+    if semantic:
+        if finding.min_score != Finding().min_score:
+            raise PixelkinError(
+                f"--min-score is for instance models, and {model} gives every pixel a class; "
+                "leave it out"
+            )
+        maps = averaging.load(model, device=finding.device, tile_px=finding.tile)
+        return maps.segment, maps.class_names, str(maps.device)
+    if averaging != Averaging():
+        raise PixelkinError(
+            f"--scales and --flip are for semantic models, and {model} finds objects; "
+            "leave them out"
+        )
+    segmenter = load_model(model, device=finding.device, tile_px=finding.tile)
+    _check_options(finding, segmenter, model)
+
+    def find(image: UInt8[np.ndarray, "h w 3"]) -> Instances:
+        return at_least(segmenter.segment(image), finding.min_score)
+
+    return find, segmenter.class_names, str(getattr(segmenter, "device", "cpu"))
 
 
 def list_images(given: tuple[Path, ...]) -> list[Path]:
@@ -177,6 +213,20 @@ def load_model(model: str, *, device: str, tile_px: int) -> Segmenter:
             f"pixelkin track CLIP --model {model}, or choose another checkpoint"
         )
     return load_segmenter(folder, device=device, tile_px=tile_px)
+
+
+def _check_options(finding: Finding, segmenter: Segmenter, model: str) -> None:
+    """Raise `PixelkinError` for an option that is given, but not used by this model."""
+    if finding.tile not in (0, Finding.tile) and not hasattr(segmenter, "tile_px"):
+        raise PixelkinError(
+            f"--tile is for the methods seeds, discriminative and boundary; {model} takes every "
+            "image whole; leave it out"
+        )
+    if finding.device not in ("auto", "cpu") and not hasattr(segmenter, "device"):
+        raise PixelkinError(
+            f"--device {finding.device} is for learned models; {model} runs on the CPU; leave it "
+            "out"
+        )
 
 
 @dataclass
@@ -244,9 +294,17 @@ class Writing:
             results.write_instance_overlay(places[OVERLAYS] / f"{stem}.png", image, found)
         self.objects += len(found)
 
+    def counted(self) -> dict[str, Any]:
+        """What was found, for `--json`."""
+        return {"objects": self.objects}
+
+    def summary(self) -> str:
+        """What was found, in a few words."""
+        return f"{self.objects:,} objects"
+
 
 def _run(
-    segmenter: Segmenter, paths: list[Path], writing: Writing, stages: Stages, *, min_score: float
+    find: Callable[[Any], Any], paths: list[Path], writing: Writing | MapWriting, stages: Stages
 ) -> dict[Path, str]:
     """Find and write, an image at a time. Returns the images that gave no result, and why."""
     from pixelkin.data.instance_png import read_image
@@ -259,7 +317,7 @@ def _run(
                 with stages.stage("read"):
                     image = read_image(path)
                 with stages.stage("find"):
-                    found = at_least(segmenter.segment(image), min_score)
+                    found = find(image)
             except (PixelkinError, MemoryError, RuntimeError) as error:
                 failed[path] = _reason(path, error)
                 stages.say(f"no result: {failed[path]}")

@@ -83,6 +83,7 @@ def region_logits(
         device: where the model is; the logits stay there.
     """
     margin, grid = model.margin_px, grid_px(model)
+    radius_px = max(radius_px, margin)
     outer = fitting_size(model, (image.shape[0] + 2 * margin, image.shape[1] + 2 * margin))
     # Counted from the corner of the image with the margin around it.
     spans: list[tuple[int, int]] = []
@@ -94,7 +95,9 @@ def region_logits(
     mirrored = margin > 0
     rows = _within(np.arange(y, y + height) - margin, image.shape[0], mirrored=mirrored)
     columns = _within(np.arange(x, x + width) - margin, image.shape[1], mirrored=mirrored)
-    logits = model(_to_tensor(image[rows[:, None], columns], device))[0]
+    assert isinstance(model, nn.Module)
+    dtype = next(model.parameters()).dtype
+    logits = model(_to_tensor(image[rows[:, None], columns], device, dtype))[0]
     return logits[
         :, region.top - y : region.bottom - y, region.left - x : region.right - x
     ]  # fmt: skip
@@ -113,10 +116,10 @@ def _within(
 
 
 def _to_tensor(
-    image: UInt8[np.ndarray, "h w 3"], device: torch.device | str
+    image: UInt8[np.ndarray, "h w 3"], device: torch.device | str, dtype: torch.dtype
 ) -> Float[Tensor, "1 3 h w"]:
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-    return pixels.permute(2, 0, 1)[None].float().div(255).contiguous()
+    return pixels.permute(2, 0, 1)[None].to(dtype).div(255).contiguous()
 
 
 @torch.inference_mode()
@@ -132,11 +135,11 @@ def receptive_radius_px(model: SemanticNetwork) -> int | None:
     """
     assert isinstance(model, nn.Module)
     grid, margin = grid_px(model), model.margin_px
-    device = next(model.parameters()).device
+    like = next(model.parameters())
     half = 256 // grid * grid + grid
     while half <= SEEN_AFAR_PX + grid:
         size = fitting_size(model, (2 * half + grid + 2 * margin, grid + 2 * margin))
-        strip = torch.zeros(1, 3, *size, device=device)
+        strip = like.new_zeros(1, 3, *size)
         block = half + margin // grid * grid
         strip[:, :, block : block + grid] = torch.nan
         rows = model(strip).isnan().any(dim=3).any(dim=1)[0]

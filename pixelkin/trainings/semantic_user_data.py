@@ -73,6 +73,15 @@ class MapStills:
             data, images=self.images, masks=self.masks, split=split, classes=named
         )
 
+    def own_judges(self, data: str) -> SemanticSource | None:
+        """The part that the data set itself keeps for judging; None where it has none."""
+        for name in JUDGING:
+            try:
+                return self.open(data, name)
+            except PixelkinError:
+                continue
+        return None
+
     def parts(self, data: str) -> tuple[SemanticSource, SemanticSource | None]:
         """What trains and what judges; they have no still in common.
 
@@ -87,14 +96,9 @@ class MapStills:
         train = self.open(data, self.split)
         if self.judged is not None:
             return train, self.open(data, self.judged)
-        if self.validation is None:
-            for name in JUDGING:
-                try:
-                    held_out = self.open(data, name)
-                except PixelkinError:
-                    continue  # it has no such part
-                if not set(held_out.names) & set(train.names):
-                    return train, held_out
+        held_out = self.own_judges(data) if self.validation is None else None
+        if held_out is not None and not set(held_out.names) & set(train.names):
+            return train, held_out
         share = VALIDATION if self.validation is None else self.validation
         return split_source(train, validation=share) if share > 0 else (train, None)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from semantic_stand_ins import Padded, Unpadded
 
 from pixelkin.errors import PixelkinError
+from pixelkin.semantic.checkpoints import build_network
 from pixelkin.semantic.segmenter import SemanticSegmenter
 from pixelkin.semantic.tiling import (
     Region,
@@ -28,7 +29,7 @@ def picture(h: int, w: int, seed: int = 0) -> np.ndarray:
 
 
 def segmenter(model, **options) -> SemanticSegmenter:
-    return SemanticSegmenter(model.double().float(), class_names=NAMES, **options)
+    return SemanticSegmenter(model, class_names=NAMES, **options)
 
 
 @pytest.fixture(params=[Padded, Unpadded])
@@ -135,9 +136,37 @@ def test_windows_cover_and_their_weights_sum_to_one(length, size, overlap):
         assert one[1] - other[0] >= overlap
 
 
-@pytest.mark.parametrize("size_hw", [(1, 1), (1, 40), (5, 3)])
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 40), (5, 3), (2, 2)])
 def test_any_size(model, size_hw):
     assert segmenter(model, flip=True, scales=(1, 0.3)).segment(picture(*size_hw)).shape == size_hw
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "exact"),
+    [
+        ("semantic_unet", {"channels": 2}, True),
+        ("semantic_segnet", {"widths": [2, 2, 2, 2, 2]}, True),
+        ("semantic_fcn", {"widths": [2, 2, 2, 2, 2], "head_channels": 4, "stride": 8}, True),
+        ("semantic_light", {"widths": [4, 4, 4, 4]}, False),
+    ],
+)
+def test_networks_of_the_papers(architecture, options, exact):
+    """Images smaller than a margin; and tiles that are the whole, where they can be."""
+    config = {"architecture": architecture, "class_names": NAMES, "network": options}
+    torch.manual_seed(0)
+    # In single precision large scores of random weights round differently in tiles.
+    model = build_network(config).eval().double()
+    if exact:  # random weights of many layers leave little of the image
+        for parameter in model.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    image = picture(83, 641)
+    whole = segmenter(model, tile_px=0).scores(image)
+    assert segmenter(model).segment(picture(3, 20)).shape == (3, 20)
+    tiled = segmenter(model, tile_px=64)
+    assert tiled.exact_tiles == exact
+    if exact:
+        assert np.ptp(whole, axis=(1, 2)).max() > 1e-4
+        assert np.abs(tiled.scores(image) - whole).max() < 1e-6
 
 
 def test_index_255_is_nobody_s():

@@ -1,0 +1,113 @@
+"""`pixelkin predict` and `pixelkin evaluate` with semantic models: the command line is the API."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixelkin.cli.class_maps import Averaging
+from pixelkin.cli.evaluate import evaluate
+from pixelkin.cli.instances import Stills
+from pixelkin.cli.options import Machine
+from pixelkin.cli.predict import Finding, predict
+from pixelkin.data.semantic_sources import open_semantic_source
+from pixelkin.errors import PixelkinError
+from pixelkin.masks import decode_rle
+from pixelkin.semantic.checkpoints import (
+    build_network,
+    load_semantic_segmenter,
+    save_semantic_model,
+)
+from pixelkin.semantic.scoring import evaluate_semantic
+
+CONFIG = {
+    "architecture": "semantic_unet",
+    "class_names": ["background", "disc", "ring"],
+    "network": {"channels": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small U-Net with random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "random"
+    save_semantic_model(build_network(CONFIG), folder, CONFIG, "")
+    return folder
+
+
+@pytest.fixture
+def stills(tmp_path):
+    """Two pictures, their maps, and the names of the classes; pictures are of two sizes."""
+    rng = np.random.default_rng(0)
+    for name, size_hw in {"a": (40, 50), "b": (64, 30)}.items():
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+        picture = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(tmp_path / "data" / "images" / f"{name}.png")
+        labels = rng.integers(0, 3, size_hw, dtype=np.uint8)
+        Image.fromarray(labels).save(tmp_path / "data" / "masks" / f"{name}.png")
+    (tmp_path / "data" / "classes.txt").write_text("background\ndisc\nring\n")
+    return tmp_path / "data"
+
+
+def test_predict_writes_what_the_segmenter_gives(model, stills, tmp_path, capsys):
+    out = tmp_path / "out"
+    status = predict(
+        str(model), stills / "images", out=out, format="png,coco,coco-results", overlays=True,
+        averaging=Averaging("1,0.5", flip=True), finding=Finding(tile=32), json=True, quiet=True,
+    )  # fmt: skip
+    assert status == 0
+    done = json.loads(capsys.readouterr().out)
+    assert sum(done["pixels"].values()) == 40 * 50 + 64 * 30
+    segmenter = load_semantic_segmenter(model, tile_px=32, scales=(1.0, 0.5), flip=True)
+    assert (out / "classes.txt").read_text().splitlines()[1] == "1: disc"
+    regions = json.loads((out / "results.json").read_text())
+    for name in "ab":
+        image = np.asarray(Image.open(stills / "images" / f"{name}.png"))
+        with Image.open(out / "masks" / f"{name}.png") as map_:
+            assert map_.mode == "P"
+            labels = np.asarray(map_)
+        assert np.array_equal(labels, segmenter.segment(image))
+        with Image.open(out / "overlays" / f"{name}.png") as shown:
+            assert shown.size == image.shape[1::-1]
+    there = {entry["category_id"] for entry in regions}
+    assert there <= {2, 3}, "background is no region; COCO counts classes from 1"
+    first = regions[0]
+    rle = first["segmentation"]
+    assert decode_rle(rle["counts"].encode(), tuple(rle["size"])).any()
+
+
+def test_evaluate_gives_the_numbers_of_the_library(model, stills, tmp_path, capsys):
+    out = tmp_path / "judged"
+    data = f"pngs:{stills}"
+    evaluate(data, machine=Machine(model=str(model)), out=out, json=True, quiet=True)
+    done = json.loads(capsys.readouterr().out)[str(model)]
+    expected = evaluate_semantic(load_semantic_segmenter(model), open_semantic_source(data))
+    for name, value in expected.items():
+        if name != "seconds_per_image":
+            assert done[name] == pytest.approx(value, nan_ok=True), name
+    assert json.loads((out / "measures.json").read_text())["data"] == data
+    assert len(list(out.glob("confusion_*.png"))) == 1
+    evaluate(data, machine=Machine(model=str(model)), quiet=True)
+    assert "mIoU" in capsys.readouterr().out
+
+
+def test_options_of_the_other_kind_are_refused(model, stills, tmp_path):
+    images, out = stills / "images", tmp_path / "out"
+    with pytest.raises(PixelkinError, match="--min-score is for instance models"):
+        predict(str(model), images, out=out, finding=Finding(0.3), quiet=True)
+    with pytest.raises(PixelkinError, match="--scales and --flip are for semantic models"):
+        predict("otsu", images, out=out, averaging=Averaging(flip=True), quiet=True)
+    with pytest.raises(PixelkinError, match="format"):
+        predict(str(model), images, out=out, format="yolo", quiet=True)
+    with pytest.raises(PixelkinError, match="--scales is 1,x"):
+        predict(str(model), images, out=out, averaging=Averaging("1,x"), quiet=True)
+    both = Machine(model=f"{model},otsu")
+    with pytest.raises(PixelkinError, match="judge them in two runs"):
+        evaluate(f"pngs:{stills}", machine=both, quiet=True)
+    with pytest.raises(PixelkinError, match="--classes is for semantic models"):
+        evaluate(f"pngs:{stills}", machine=Machine(model="otsu"), stills=Stills(classes="a,b"))
+    assert not out.exists()
