@@ -102,9 +102,10 @@ def folder_pairs(root: Path, images: Path | None) -> list[tuple[Path, Path]]:
         ]
         if pairs:
             return pairs
+    listed = " or ".join(f"{kind}/" for kind in MASK_FOLDERS)
     raise PixelkinError(
-        f"{root} holds no folder of maps: expected images/ and one of {', '.join(MASK_FOLDERS)}/, "
-        "in splits or without; or give the folder of maps, and that of images with --images"
+        f"{root} holds no folder of maps: expected images/ beside {listed}, in splits or "
+        "without; or give the folder of maps, and that of images with --images"
     )
 
 

@@ -53,7 +53,7 @@ def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
     root = write_maps(tmp_path)
     (root / "images").rename(root / "pictures")
     assert problems_of(root, images=root / "pictures", format="pngs-classes") == []
-    with pytest.raises(PixelkinError, match="no folder of maps: expected images/ and one of masks"):
+    with pytest.raises(PixelkinError, match="no folder of maps: expected images/ beside masks/ or"):
         check_data(root / "pictures", format="pngs-classes")
 
 
