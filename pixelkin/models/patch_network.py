@@ -119,9 +119,11 @@ def mirror_pad(maps: Float[Tensor, "n c h w"], margin_px: int) -> Float[Tensor, 
 
 
 def _mirrored(side: int, margin_px: int, device: torch.device) -> Tensor:
-    period = max(2 * (side - 1), 1)
-    place = torch.arange(-margin_px, side + margin_px, device=device) % period
-    return torch.minimum(place, period - place) if side > 1 else torch.zeros_like(place)
+    place = torch.arange(-margin_px, side + margin_px, device=device)
+    # A tensor, since exporters know no remainder by a number that the size decides.
+    period = torch.full_like(place, max(2 * (side - 1), 1))
+    place = place % period
+    return torch.minimum(place, period - place)
 
 
 @torch.no_grad()
