@@ -23,7 +23,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import os
 import runpy
 import time
 from collections.abc import Iterator
@@ -34,16 +33,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from instance_pages import middle_still, plain, table, write_section
+from instance_pages import middle_still, table, write_report, write_section
 from instances import DOCUMENT, ROOT, KeptStills
 
-from pixelkin.assess.files import provenance
 from pixelkin.data.nuclei import Nuclei
 from pixelkin.data.source import Subset, split_source
 from pixelkin.data.splits import split_by_name
 from pixelkin.errors import PixelkinError
 from pixelkin.evaluation.instance import CocoAP, StillPair
-from pixelkin.files import atomic_write
 from pixelkin.instances.checkpoints import load_segmenter
 from pixelkin.instances.scoring import MAX_DETS
 from pixelkin.instances.segmenter import FieldSegmenter, Grouping, shrunk
@@ -368,13 +365,9 @@ def main() -> None:
         "development": {"stills": len(stills), "objects": objects},
         "trainings": {name: asdict(trained) for name, trained in TRAININGS.items()},
         **found,
-        "load_average": list(os.getloadavg()),
-        **provenance(),
-        # Without the machine's own folders.
-        "command": COMMAND,
     }
-    atomic_write(options.out, json.dumps(plain(report), indent=1, ensure_ascii=False) + "\n")
     text = markdown(report)
+    write_report(options.out, report, command=COMMAND)
     print(text)
     if found["missing"]:
         print(f"missing: {', '.join(found['missing'])}")

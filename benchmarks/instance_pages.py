@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from pixelkin.assess.files import provenance
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path, atomic_write
 from pixelkin.masks import decode_rle, encode_rle
@@ -36,6 +39,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table."""
     lines = [list(header), ["---"] * len(header), *(list(row) for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def write_report(path: Path, report: Mapping[str, Any], *, command: str) -> None:
+    """As JSON, with the machine and its load; `command` is without the machine's own folders."""
+    said = {"load_average": list(os.getloadavg()), **provenance(), "command": command}
+    text = json.dumps(plain({**report, **said}), indent=1, ensure_ascii=False)
+    atomic_write(path, f"{text}\n")
 
 
 def write_section(path: Path, name: str, text: str, *, heading: str) -> None:

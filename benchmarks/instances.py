@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import runpy
 import statistics
 from collections.abc import Callable, Sequence
@@ -30,15 +29,21 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from instance_pages import Gallery, cell, choose_stills, plain, table, write_section, write_sheet
+from instance_pages import (
+    Gallery,
+    cell,
+    choose_stills,
+    table,
+    write_report,
+    write_section,
+    write_sheet,
+)
 
-from pixelkin.assess.files import provenance
 from pixelkin.data.nuclei import Nuclei
 from pixelkin.data.penn_fudan import PennFudan
 from pixelkin.data.source import InstanceSource, split_source
-from pixelkin.engine import train
+from pixelkin.engine import load_recipe, parse_recipe_options, train
 from pixelkin.errors import PixelkinError
-from pixelkin.files import atomic_write
 from pixelkin.instances.checkpoints import load_segmenter
 from pixelkin.instances.otsu import OtsuWatershed
 from pixelkin.instances.scoring import MAX_DETS, Stills, evaluate_segmenter
@@ -180,14 +185,11 @@ def training_seconds(metrics: Path, launches: Sequence[dict[str, Any]]) -> float
 
 
 def train_missing(contest: Contest, data: Path, method: str, seed: int, out: Path) -> None:
-    recipe = runpy.run_path(str(contest.recipe))["recipe"]
-    train(
-        recipe(data=data, method=method, seed=seed),
-        out=out,
-        resume=(out / "last.ckpt").is_dir(),
-        precision=PRECISION,
-        seed=seed,
-    )
+    recipe = load_recipe(contest.recipe)
+    options = {"data": str(data), "method": method, "seed": str(seed)}
+    training = recipe(**parse_recipe_options(recipe, options))
+    resume = (out / "last.ckpt").is_dir()
+    train(training, out=out, resume=resume, precision=PRECISION, seed=seed)
 
 
 # One set
@@ -367,13 +369,9 @@ def main() -> None:
         "max_dets": MAX_DETS,
         "threads": options.threads,
         "sets": sets,
-        "load_average": list(os.getloadavg()),
-        **provenance(),
-        # Without the machine's own folders.
-        "command": COMMAND,
     }
-    atomic_write(options.out, json.dumps(plain(report), indent=1, ensure_ascii=False) + "\n")
     text = markdown(report)
+    write_report(options.out, report, command=COMMAND)
     print(text)
     for name, part in sets.items():
         if part["missing"]:

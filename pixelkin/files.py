@@ -4,9 +4,12 @@ import errno
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from pixelkin.errors import PixelkinError
 
@@ -69,3 +72,47 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `path` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+class PartwiseWriter(ABC):
+    """A file that is written part by part within a `with` block, and is there whole or not at all.
+
+    When the block raises, nothing is left and a file that stood there stays. Every failure to write
+    becomes a `PixelkinError`.
+
+    Attributes:
+        path: where the file is to be.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._stack = ExitStack()
+
+    @abstractmethod
+    def _open(self, temporary: Path, stack: ExitStack) -> None:
+        """Open `temporary`, and leave to `stack` what must be closed whether or not all goes well.
+
+        `_finish` has been called before `stack` closes where the block ended well.
+        """
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Write the end."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._open(stack.enter_context(atomic_path(self.path)), stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._finish()

@@ -9,12 +9,9 @@ from typing import Any
 
 from pixelkin.checking.coco_tables import (
     Listed,
-    check_categories,
     check_ids,
-    check_listed_images,
+    check_tables,
     is_id,
-    read_json,
-    table,
 )
 from pixelkin.checking.regions import (
     TINY_PX,
@@ -34,7 +31,6 @@ from pixelkin.masks import MAX_PIXELS
 _BOX_PX, _BOX_SHARE = 3.0, 0.1  # how far an edge of a box may be off, pixels and share of the side
 _AREA_PX, _AREA_RATIO = 10, 2.0
 
-_NONE = "annotate the images, or choose the file that holds the annotations"
 _UNKNOWN_IMAGE = "correct image_id, or add the image to 'images', or remove the annotation"
 _UNKNOWN_CATEGORY = "add the category with its name to 'categories', or correct category_id"
 _NO_MASK = "add a polygon or RLE, or remove the annotation; a box alone is no mask"
@@ -60,24 +56,11 @@ class _Seen:
 
 
 def check_coco_json(path: Path, images_dir: Path | None, report: Report, each: Progress) -> None:
-    """Report every problem of a COCO JSON and of the images that it lists.
-
-    Args:
-        path: the JSON file.
-        images_dir: folder that the file names start from; looked for as the loader does where
-            None.
-        report: is added to.
-        each: shows progress.
-    """
-    content = read_json(path, report)
-    if content is None:
+    """Report every problem of a COCO JSON and of the images that it lists; see `check_tables`."""
+    tables = check_tables(path, images_dir, report, each)
+    if tables is None:
         return
-    names = check_categories(table(content, "categories", path, report), report)
-    rows = table(content, "images", path, report)
-    images = check_listed_images(rows, path, images_dir, report, each)
-    annotations = table(content, "annotations", path, report)
-    if isinstance(content, dict) and content.get("annotations") == []:
-        report.error(report.place(path), "holds no annotation", fix=_NONE)
+    names, images, annotations = tables.names, tables.images, tables.annotations
     report.objects += len(annotations)
     check_ids(annotations, "annotation", report)
     seen = _Seen()

@@ -11,12 +11,9 @@ from PIL import Image
 
 from pixelkin.checking.coco_tables import (
     Listed,
-    check_categories,
     check_ids,
-    check_listed_images,
+    check_tables,
     is_id,
-    read_json,
-    table,
 )
 from pixelkin.checking.files import inspect_image
 from pixelkin.checking.index_png import check_mask_size
@@ -25,7 +22,6 @@ from pixelkin.checking.report import Progress, Report
 
 _BOX_PX = 3
 
-_NONE = "annotate the images, or choose the file that holds the annotations"
 _THING = "set isthing to 1 for what can be counted, to 0 for stuff"
 _UNKNOWN_IMAGE = "correct image_id, or add the image to 'images', or remove the annotation"
 _TWICE = "remove one of the annotations of this image"
@@ -44,45 +40,32 @@ _TINY = "join the segment with a neighbour, or paint it 0 (void)"
 def check_coco_panoptic(
     path: Path, images_dir: Path | None, report: Report, each: Progress
 ) -> None:
-    """Report every problem of a panoptic JSON, of its PNGs and of its images.
+    """Report every problem of a panoptic JSON, of its PNGs and of its images; see `check_tables`.
 
-    Args:
-        path: the JSON file; its PNGs lie in a folder of the same name without suffix.
-        images_dir: folder that the file names start from; looked for as the loader does where
-            None.
-        report: is added to.
-        each: shows progress.
+    The PNGs lie in a folder beside it, of its name without suffix.
     """
-    content = read_json(path, report)
-    if content is None:
+    tables = check_tables(path, images_dir, report, each)
+    if tables is None:
         return
-    categories = table(content, "categories", path, report)
-    names = check_categories(categories, report)
-    for row in categories:
+    for row in tables.categories:
         if row.get("isthing") not in (0, 1):
             what = f"isthing is {row.get('isthing')!r}"
             report.error(f"category {row.get('id')}", what, fix=_THING)
-    images = check_listed_images(
-        table(content, "images", path, report), path, images_dir, report, each
-    )
-    annotations = table(content, "annotations", path, report)
-    if not annotations:
-        report.error(report.place(path), "holds no annotation", fix=_NONE)
     masks = path.with_suffix("")
     if not masks.is_dir():
         report.error(report.place(masks), "there is no folder of PNGs", fix=_FOLDER)
         return
     seen: set[Any] = set()
-    for row in each("panoptic PNGs", annotations):
+    for row in each("panoptic PNGs", tables.annotations):
         key = row.get("image_id")
-        image = images.get(key) if is_id(key) else None
+        image = tables.images.get(key) if is_id(key) else None
         where = f"annotation of image {key}"
         if image is None:
             report.error(where, "the image is not listed", fix=_UNKNOWN_IMAGE)
         elif key in seen:
             report.error(where, "occurs twice", fix=_TWICE)
         seen.add(key if is_id(key) else None)
-        _check_annotation(row, masks, names, image, where, report)
+        _check_annotation(row, masks, tables.names, image, where, report)
 
 
 def _check_annotation(

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pixelkin.checking.files import ImageFacts, check_images, check_size, is_side
 from pixelkin.checking.report import Progress, Report
@@ -15,6 +15,7 @@ from pixelkin.data.instance_png import IMAGE_SUFFIXES
 from pixelkin.errors import PixelkinError
 
 _JSON = "export the annotations again as COCO JSON"
+_NONE = "annotate the images, or choose the file that holds the annotations"
 _TABLE = "write a list of objects, empty where there is none"
 _ID = "give every entry an integer id of its own"
 _TWICE = "renumber one of them, and what refers to it; or remove a copy"
@@ -40,6 +41,22 @@ class Listed:
     name: str
     size_hw: tuple[int, int] | None
     facts: ImageFacts | None = None
+
+
+class Tables(NamedTuple):
+    """What COCO's JSONs hold.
+
+    Attributes:
+        categories: as they are written.
+        names: of the categories by id.
+        images: by id.
+        annotations: as they are written.
+    """
+
+    categories: list[dict[str, Any]]
+    names: dict[Any, str]
+    images: dict[Any, Listed]
+    annotations: list[dict[str, Any]]
 
 
 def read_json(path: Path, report: Report) -> Any:
@@ -69,6 +86,31 @@ def table(content: Any, name: str, path: Path, report: Report) -> list[dict[str,
         what = f"{len(rows) - len(kept)} of {len(rows)} entries of {name!r} are no objects"
         report.error(report.place(path), what, fix=_TABLE)
     return kept
+
+
+def check_tables(
+    path: Path, images_dir: Path | None, report: Report, each: Progress
+) -> Tables | None:
+    """The tables of a JSON, its categories and images checked; None where it is no JSON.
+
+    Args:
+        path: the JSON file.
+        images_dir: folder that the file names start from; looked for as the loader does where
+            None.
+        report: is added to.
+        each: shows progress.
+    """
+    content = read_json(path, report)
+    if content is None:
+        return None
+    categories = table(content, "categories", path, report)
+    names = check_categories(categories, report)
+    listed = table(content, "images", path, report)
+    images = check_listed_images(listed, path, images_dir, report, each)
+    annotations = table(content, "annotations", path, report)
+    if isinstance(content, dict) and content.get("annotations") == []:
+        report.error(report.place(path), "holds no annotation", fix=_NONE)
+    return Tables(categories, names, images, annotations)
 
 
 def check_ids(rows: list[dict[str, Any]], noun: str, report: Report) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import av
 import numpy as np
@@ -16,7 +15,7 @@ from av.error import FFmpegError
 from jaxtyping import UInt8
 
 from pixelkin.errors import PixelkinError
-from pixelkin.files import atomic_path
+from pixelkin.files import PartwiseWriter
 
 _VIDEO_SUFFIXES = (".mp4", ".webm")
 _ALPHA_SUFFIXES = (".mov", ".webm")
@@ -29,7 +28,7 @@ _VIDEO_RANGE = 1
 _VP9 = {"deadline": "realtime", "cpu-used": "8", "crf": "24", "b": "0", "auto-alt-ref": "0"}
 
 
-class VideoWriter:
+class VideoWriter(PartwiseWriter):
     """Write frames into a video file, which is there whole or not at all.
 
     The suffix decides the coding: .mp4 and .webm are VP9, which every browser plays; with `alpha`
@@ -53,7 +52,7 @@ class VideoWriter:
         size_hw: tuple[int, int],
         alpha: bool = False,
     ) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.size_hw = (int(size_hw[0]), int(size_hw[1]))
         self.alpha = alpha
         suffix, expected = self.path.suffix.lower(), _ALPHA_SUFFIXES if alpha else _VIDEO_SUFFIXES
@@ -68,27 +67,22 @@ class VideoWriter:
         self._prores = suffix == ".mov"
         self._pixels = "yuva444p10le" if self._prores else "yuva420p" if alpha else "yuv420p"
         self._count = 0
-        self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(atomic_path(self.path))
-            with self._failing_as_oserror():
-                # The index in front: browsers start to play before they have the whole file.
-                front = {} if self.path.suffix.lower() == ".webm" else {"movflags": "faststart"}
-                self._container: Any = av.open(str(temporary), "w", options=front)
-                stack.callback(self._abandon)
-                name = "prores_aw" if self._prores else "libvpx-vp9"
-                options = {} if self._prores else _VP9
-                stream: Any = self._container.add_stream(name, rate=self._rate, options=options)
-            stream.height, stream.width = (side + side % 2 for side in self.size_hw)
-            stream.pix_fmt = self._pixels
-            context = stream.codec_context
-            context.colorspace = context.color_primaries = context.color_trc = _BT709
-            context.color_range = _VIDEO_RANGE
-            self._stream = stream
-            self._stack = stack.pop_all()
-        return self
+    def _open(self, temporary: Path, stack: ExitStack) -> None:
+        with self._failing_as_oserror():
+            # The index in front: browsers start to play before they have the whole file.
+            front = {} if self.path.suffix.lower() == ".webm" else {"movflags": "faststart"}
+            self._container: Any = av.open(str(temporary), "w", options=front)
+            stack.callback(self._abandon)
+            name = "prores_aw" if self._prores else "libvpx-vp9"
+            options = {} if self._prores else _VP9
+            stream: Any = self._container.add_stream(name, rate=self._rate, options=options)
+        stream.height, stream.width = (side + side % 2 for side in self.size_hw)
+        stream.pix_fmt = self._pixels
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _VIDEO_RANGE
+        self._stream = stream
 
     def write(self, frame: UInt8[np.ndarray, "h w c"]) -> None:
         """Append one frame: uint8 (H, W, 3) RGB, or (H, W, 4) RGBA with `alpha`."""
@@ -114,21 +108,12 @@ class VideoWriter:
             self._container.mux(self._stream.encode(picture))
         self._count += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            if self._count == 0:
-                raise PixelkinError(f"no frame was written to {self.path}; expected at least one")
-            with self._failing_as_oserror():
-                self._container.mux(self._stream.encode(None))
-                self._container.close()
+    def _finish(self) -> None:
+        if self._count == 0:
+            raise PixelkinError(f"no frame was written to {self.path}; expected at least one")
+        with self._failing_as_oserror():
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
 
     def _abandon(self) -> None:
         # On a full disk closing fails once more; the first failure is the one to tell.

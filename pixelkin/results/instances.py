@@ -18,8 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, TextIO
+from typing import Any, Literal, TextIO
 
 import cv2
 import numpy as np
@@ -28,7 +27,7 @@ from jaxtyping import Integer, UInt8, UInt16
 from PIL import Image
 
 from pixelkin.errors import PixelkinError
-from pixelkin.files import atomic_path, atomic_write
+from pixelkin.files import PartwiseWriter, atomic_path, atomic_write
 from pixelkin.masks import palette, rle_area, rle_box_xywh, write_indexed_png
 from pixelkin.results.outlines import centre_outline, decode_window, edge_outlines
 from pixelkin.structures import MAX_OBJECT_ID, Instances, nth_instance_id
@@ -42,7 +41,7 @@ _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 # COCO JSON
 
 
-class CocoWriter:
+class CocoWriter(PartwiseWriter):
     """Objects of many stills in one COCO JSON with compressed run lengths.
 
     Category ids are the indices into `class_names` plus 1, ids of images and annotations count
@@ -67,22 +66,17 @@ class CocoWriter:
         class_names: Sequence[str],
         form: Literal["dataset", "results"] = "dataset",
     ) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.class_names = tuple(class_names)
         self.form = form
         self._images: list[dict[str, Any]] = []
         self._count = 0
-        self._stack = ExitStack()
         self._file: TextIO
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(atomic_path(self.path))
-            self._file = stack.enter_context(open(temporary, "w", encoding="utf-8"))
-            # Annotations, the bulk, go out as they come; the short lists follow.
-            self._file.write("[" if self.form == "results" else '{"annotations": [')
-            self._stack = stack.pop_all()
-        return self
+    def _open(self, temporary: Path, stack: ExitStack) -> None:
+        self._file = stack.enter_context(open(temporary, "w", encoding="utf-8"))  # noqa: SIM115
+        # Annotations, the bulk, go out as they come; the short lists follow.
+        self._file.write("[" if self.form == "results" else '{"annotations": [')
 
     def write(self, file_name: str, found: Instances, *, image_id: int | None = None) -> None:
         """Append one still.
@@ -111,27 +105,18 @@ class CocoWriter:
             self._file.write((",\n" if self._count else "\n") + json.dumps(entry))
             self._count += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._stack.__exit__(kind, error, trace)
+    def _finish(self) -> None:
+        if self.form == "results":
+            self._file.write("\n]\n")
             return
-        with self._stack:
-            if self.form == "results":
-                self._file.write("\n]\n")
-                return
-            names = enumerate(self.class_names, start=1)
-            rest = {
-                "info": {"description": "Instances found by pixelkin"},
-                "licenses": [],
-                "images": self._images,
-                "categories": [{"id": number, "name": name} for number, name in names],
-            }
-            self._file.write("\n],\n" + json.dumps(rest)[1:] + "\n")
+        names = enumerate(self.class_names, start=1)
+        rest = {
+            "info": {"description": "Instances found by pixelkin"},
+            "licenses": [],
+            "images": self._images,
+            "categories": [{"id": number, "name": name} for number, name in names],
+        }
+        self._file.write("\n],\n" + json.dumps(rest)[1:] + "\n")
 
 
 # Polygons
