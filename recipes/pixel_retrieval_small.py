@@ -26,7 +26,7 @@ from pixelkin.losses.embedding import clip_triplet_loss
 from pixelkin.losses.segmentation import masked_bce, soft_jaccard_loss
 from pixelkin.models.backbone import freeze_batch_norm
 from pixelkin.models.retrieval_model import RetrievalModel, small_model
-from pixelkin.structures import IGNORE, ClipBatch, Fields
+from pixelkin.structures import IGNORE, ClipBatch, Fields, Sample
 from pixelkin.tracking import Decode, FrameCells, Question, as_parts, frame_cells, predict, remember
 from pixelkin.trainings.backbones import poly_schedule, start_from
 from pixelkin.trainings.optimisation import Optimisation
@@ -66,22 +66,13 @@ def recipe(
     optimizer = torch.optim.AdamW(parameter_groups(model, rate, backbone_rate))
     judged = SyntheticClips(held_out, frames=8, seed=12345)
     clips = collate_clips([judged[i] for i in range(96 if not limit else 2)])
-    sources: list[Dataset[ClipItem]] = [SyntheticClips(train, frames=frames, seed=seed)]
-    if videos is not None:
-        sources.append(
-            RealClips(
-                VideoFolder(videos, split=None if split == "all" else split),
-                frames=frames,
-                seed=seed,
-            )
-        )
     return Training(
         model=model,
         loss=follow_loss,
         loss_weights={"bce": 1.0, "jaccard": 1.0, "triplet": 0.2},
         optimizer=optimizer,
         schedule=poly_schedule(optimizer, steps, warmup=200),
-        data=MixedClips(sources),
+        data=clips_of(train, videos, split, frames=frames, seed=seed),
         collate=collate_clips,
         batch_size=batch_size,
         steps=steps,
@@ -98,6 +89,17 @@ def recipe(
             "stills": len(train), "held_out": len(held_out),
         },
     )  # fmt: skip
+
+
+def clips_of(
+    train: list[Sample], videos: Path | None, split: str, *, frames: int, seed: int
+) -> MixedClips:
+    """Clips made of stills; where there are videos, every second one is from these."""
+    sources: list[Dataset[ClipItem]] = [SyntheticClips(train, frames=frames, seed=seed)]
+    if videos is not None:
+        folder = VideoFolder(videos, split=None if split == "all" else split)
+        sources.append(RealClips(folder, frames=frames, seed=seed))
+    return MixedClips(sources)
 
 
 def parameter_groups(model: RetrievalModel, rate: float, backbone_rate: float) -> list[dict]:
