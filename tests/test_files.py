@@ -4,7 +4,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelkin.errors import PixelkinError
-from pixelkin.files import atomic_path, atomic_write, write_error
+from pixelkin.files import PartwiseWriter, atomic_path, atomic_write, write_error
 
 
 @pytest.fixture
@@ -202,3 +202,53 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pat
         replace_folder()
     assert (folder / "old.txt").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+class Lines(PartwiseWriter):
+    """Lines of text, with their number at the end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.done: list[str] = []
+
+    def _open(self, temporary: Path, stack: ExitStack) -> None:
+        self.temporary = temporary
+        stack.callback(self.done.append, "closed")
+
+    def write(self, line: str) -> None:
+        with open(self.temporary, "a", encoding="utf-8") as handle:
+            handle.write(f"{line}\n")
+
+    def _finish(self) -> None:
+        self.done.append("finished")
+        self.write("end")
+
+
+def test_parts_are_there_only_when_the_block_ends_well(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lines.txt"
+    with Lines(path) as lines:
+        lines.write("one")
+        assert not path.exists()
+    assert path.read_text() == "one\nend\n"
+    assert lines.done == ["finished", "closed"]
+    with pytest.raises(ZeroDivisionError), Lines(path) as lines:  # noqa: PT012
+        lines.write("two")
+        raise ZeroDivisionError
+    assert path.read_text() == "one\nend\n"
+    assert lines.done == ["closed"]
+    assert everything_in(path.parent) == ["lines.txt"]
+
+
+def test_a_failure_at_the_end_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("old")
+    with pytest.raises(PixelkinError, match="no space is left"), Lines(path) as lines:  # noqa: PT012
+        lines.write("one")
+        lines._finish = full_disk  # type: ignore[method-assign]
+    assert lines.done == ["closed"]
+    assert path.read_text() == "old"
+    assert everything_in(tmp_path) == ["lines.txt"]
+
+
+def full_disk() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

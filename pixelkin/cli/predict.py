@@ -98,10 +98,10 @@ def predict(
         json: print one JSON object about the results.
         quiet: show no progress.
     """
+    paths = list_images(images)
     semantic = gives_class_maps(model)
     formats = MAP_FORMATS if semantic else FORMATS
     kinds = split_list(format or next(iter(formats)), tuple(formats), "format")
-    paths = list_images(images)
     with Stages(quiet=quiet) as stages, output_folder(out):
         with stages.stage("load"):
             find, names, place = _finder(model, finding, averaging, semantic=semantic)

@@ -13,6 +13,7 @@ from disc_stills import CLASS_NAMES, write_disc_coco
 from pixelkin.checkpoint import save_checkpoint
 from pixelkin.cli import main
 from pixelkin.cli.app import app
+from pixelkin.cli.instances import seen_in_training
 from pixelkin.data.coco_json import CocoJson
 from pixelkin.data.source import split_source
 from pixelkin.data.sources import FORMATS
@@ -79,11 +80,56 @@ def test_three_commands_from_annotated_photos_to_a_judged_model(data, tmp_path, 
     (values,) = json.loads(printed.out).values()
     assert values["objects"] == 4 * len(held_out)
     assert 0 <= values["coco/AP"] <= 1
+    asked = ["--device", "cpu", "--json", "--measures", "leaves"]
+    assert run(*judging[:-2], *asked) == 0
+    assert capsys.readouterr().err == (
+        f"{model}: judging all {len(source)} images, {len(kept)} of which the model may have been "
+        "trained on; add --validation 0.3 for the held-out ones\n"
+    )
     with open(out / "metrics.csv", newline="") as handle:
         told = [row for row in csv.DictReader(handle) if row["val/AP"]]
     # What training said of the last step is what evaluation says of the model on disk.
     assert [row["step"] for row in told] == ["3"]
     assert float(told[0]["val/AP"]) == pytest.approx(values["coco/AP"], abs=1e-6)
+
+
+def test_nothing_is_told_of_other_data_or_of_runs_that_say_nothing(data, tmp_path):
+    source = CocoJson(data[0].removeprefix("coco:"), data[1])
+    model = str(tmp_path / "model")
+    known = {"validation": 0.25, "samples": 9, "held_out": 3, "class_names": list(CLASS_NAMES)}
+
+    def told(**changes) -> str:
+        (tmp_path / "run.json").write_text(json.dumps({"config": known | changes}))
+        return seen_in_training(model, source)
+
+    assert seen_in_training(model, source) == ""
+    assert "judging all 12 images, 9 of which" in told()
+    assert "add --validation 0.25 for" in told()
+    for other in (
+        {"samples": 8}, {"class_names": ["nucleus"]}, {"samples": 12, "held_out": 0},
+        {"validation": None}, {"samples": "many"}, {"class_names": None},
+    ):  # fmt: skip
+        assert told(**other) == ""
+    for text in ("[]", "{", "\xff"):
+        (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
+        assert seen_in_training(model, source) == ""
+
+
+@pytest.mark.parametrize(
+    ("training", "options", "says"),
+    [
+        ("discriminative", ["--seeds", 300], "option seeds is for seeds, and the .* discrimin"),
+        ("discriminative", ["--cuts", 0.5], "option cuts is for seeds, and the method is discrim"),
+        ("boundary", ["--dimensions", 4], "dimensions is for seeds and discriminative, and the"),
+        ("mask-rcnn", ["--stride", 2], "for seeds, discriminative and boundary, and .* mask_rcnn"),
+        ("boundary", ["--method", "seeds"], "has no option method"),
+    ],
+)
+def test_options_of_another_method_are_refused(training, options, says, data, tmp_path, capsys):
+    out = tmp_path / "run"
+    asked = ["train", training, data[0], "--images", data[1], "--out", out]
+    assert re.search(says, one_line(capsys, *asked, *options))
+    assert not out.exists()
 
 
 def test_evaluation_by_otsu_as_table_and_as_file(data, model, tmp_path, capsys):
@@ -113,7 +159,7 @@ def test_evaluation_by_otsu_as_table_and_as_file(data, model, tmp_path, capsys):
     [
         (["train", "sedes", "DATA", "--out", "o"], "'sedes': expected seeds, .* mean seeds?"),
         (["train", "maskrcnn", "DATA", "--out", "o"], "did you mean mask-rcnn?"),
-        (["train", "magic", "DATA", "--out", "o"], "mask-rcnn, or a .py file\n"),
+        (["train", "magic", "DATA", "--out", "o"], "mask-rcnn, .*, or a .py file\n"),
         (["train", "seeds", "cocoo:ann.json", "--out", "o"], "'cocoo' is unknown: .* mean coco:"),
         (["train", "seeds", "coco:gone.json", "--out", "o"], "no file or folder gone.json"),
         (["train", "seeds", "--out", "o"], "data"),

@@ -233,6 +233,23 @@ def test_options_are_checked(photos, tmp_path, options, told):
     assert not (tmp_path / "out").exists()
 
 
+def test_options_that_a_model_does_not_use_are_refused(photos, tmp_path):
+    torch.manual_seed(0)
+    config = {"architecture": "instance_mask_rcnn", "class_names": ["a"]}
+    config["network"] = {"channels": 8, "proposals": 20}
+    boxes = tmp_path / "boxes"
+    save_instance_model(build_network(config), boxes, config, "")
+    for model in (str(boxes), "otsu"):
+        with pytest.raises(PixelkinError, match=r"--tile is for .* seeds, .*leave it out"):
+            predict(model, photos, out=tmp_path / "o", finding=Finding(tile=512), quiet=True)
+    with pytest.raises(PixelkinError, match="--device cuda is for learned models; otsu runs on"):
+        predict("otsu", photos, out=tmp_path / "o", finding=Finding(device="cuda"), quiet=True)
+    assert not (tmp_path / "o").exists()
+    # To take images whole is what it does.
+    for finding in (Finding(tile=0), Finding(device="cpu")):
+        assert predict("otsu", photos, out=tmp_path / "o", finding=finding, quiet=True) == 0
+
+
 def test_the_command_line_takes_several_images(photos, tmp_path):
     app = App(result_action="return_value", exit_on_error=False)
     app.command(predict)
