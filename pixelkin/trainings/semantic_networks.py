@@ -67,12 +67,14 @@ class NetworkOptions:
             the network's own.
         output_stride: of the DeepLabs; 0 for the network's own.
         channels: of the first level of unet, of the ASPP of deeplab-v3-plus; 0 as above.
-        widths: of the decoder of light, of the five stages of fcn and segnet; empty as above.
+        head_channels: of the last layers of the fcns; 0 as above.
+        widths: of the decoder of light, of the five stages of segnet and the fcns; empty as above.
     """
 
     backbone: str = ""
     output_stride: int = 0
     channels: int = 0
+    head_channels: int = 0
     widths: tuple[int, ...] = ()
 
     def chosen(self) -> dict[str, Any]:
@@ -81,6 +83,7 @@ class NetworkOptions:
             "backbone": self.backbone,
             "output_stride": self.output_stride,
             "channels": self.channels,
+            "head_channels": self.head_channels,
             "widths": list(self.widths),
         }
         return {name: value for name, value in given.items() if value}
