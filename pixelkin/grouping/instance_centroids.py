@@ -132,13 +132,15 @@ def cluster_centroids(
 
 
 def split_by_cluster(
-    maps: Float[Tensor, "c h w"], clusters: Int64[Tensor, "h w"]
+    maps: Float[Tensor, "c h w"], clusters: Int64[Tensor, "h w"], *, most: int | None = None
 ) -> tuple[Float[Tensor, "m h w"], tuple[int, ...]]:
     """One map per class and cluster: the class's scores there, 0 elsewhere.
 
     Args:
         maps: 0 or more, all of a class that the image does not have is 0.
         clusters: from `cluster_centroids`.
+        most: this many maps at most, those with the highest sums of scores. A field that has
+            learnt little falls into thousands of clusters, each of which would walk.
 
     Returns:
         The maps that are not 0 everywhere, class by class, and the class of each.
@@ -148,11 +150,15 @@ def split_by_cluster(
             f"class maps {tuple(maps.shape)} for clusters {tuple(clusters.shape)}: expected "
             "(C, h, w) and (h, w); bring the maps to the size of the field"
         )
+    sums = maps.new_zeros(len(maps), int(clusters.max()) + 1)
+    sums.index_add_(1, clusters.flatten(), maps.flatten(1))
+    ranked = sums.flatten().sort(descending=True, stable=True)
+    kept = ranked.indices[ranked.values > 0][:most].sort().values
     parts, categories = [], []
-    for category, own in enumerate(maps):
-        for cluster in torch.unique(clusters[own > 0]).tolist():
-            parts.append(torch.where(clusters == cluster, own, 0))
-            categories.append(category)
+    for place in kept.tolist():
+        category, cluster = divmod(place, sums.shape[1])
+        parts.append(torch.where(clusters == cluster, maps[category], 0))
+        categories.append(category)
     found = torch.stack(parts) if parts else maps.new_zeros(0, *clusters.shape)
     return found, tuple(categories)
 
@@ -262,6 +268,7 @@ class CentroidGrouping:
         stride: pixels per cell.
         iterations: of `refine_centroids`.
         threshold_cells: of `cluster_centroids`.
+        most: of `split_by_cluster`; the authors keep all.
         background, radius, power, steps: of `walk_to_boundaries`.
         min_share, keep_fragments: of `instances_of_winners`.
     """
@@ -269,6 +276,7 @@ class CentroidGrouping:
     stride: int = 4
     iterations: int = 300
     threshold_cells: float = 2.5
+    most: int | None = None
     background: float = 0.25
     radius: int = WALK_RADIUS_CELLS
     power: float = POWER
@@ -294,7 +302,7 @@ class CentroidGrouping:
         """
         centroids = refine_centroids(displacement, iterations=self.iterations)
         clusters = cluster_centroids(centroids, displacement, threshold_cells=self.threshold_cells)
-        parts, categories = split_by_cluster(maps, clusters)
+        parts, categories = split_by_cluster(maps, clusters, most=self.most)
         winners = walk_to_boundaries(
             parts,
             boundaries,

@@ -253,6 +253,19 @@ def test_parts_sum_to_the_maps_and_none_is_empty():
     assert split_by_cluster(maps[2:3], clusters)[0].shape == (0, 5, 6)
 
 
+def test_only_the_maps_with_the_highest_sums_are_kept_where_so_is_asked():
+    maps = torch.zeros(2, 1, 6)
+    maps[0, 0] = torch.tensor([0.9, 0.9, 0.2, 0.3, 0.0, 0.0])
+    maps[1, 0] = torch.tensor([0.0, 0.1, 0.4, 0.4, 0.0, 0.6])
+    clusters = torch.tensor([[0, 0, 1, 1, 2, 2]])
+    parts, categories = split_by_cluster(maps, clusters, most=3)
+    assert categories == (0, 1, 1)
+    assert parts[:, 0].nonzero().tolist() == [[0, 0], [0, 1], [1, 2], [1, 3], [2, 5]]
+    whole = split_by_cluster(maps, clusters)
+    assert whole[1] == (0, 0, 1, 1, 1)
+    assert torch.equal(split_by_cluster(maps, clusters, most=5)[0], whole[0])
+
+
 def test_winners_equal_the_formula():
     generator = torch.Generator().manual_seed(0)
     boundaries = torch.rand(6, 7, generator=generator) ** 2
