@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from cyclopts import Parameter
 
 from pixelkin.cli.options import Flag, check_writable
-from pixelkin.cli.stages import Stages
+from pixelkin.cli.stages import Bar, Stages
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -140,25 +142,57 @@ def label(
 
     options = effort.options()
     check_writable(out)
-    with Stages(quiet=quiet) as stages:
-        bars: dict[str, object] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            bar = bars.setdefault(stage, stages.bar(stage))
-            bar(stage, done, total)  # type: ignore[operator]
-
-        run = label_photos(
-            images,
-            tags,
-            out,
-            classes=[name.strip() for name in classes.split(",") if name.strip()],
-            options=options,
-            extent=Extent(only=part.only, until=part.until, again=part.again),
-            seed=effort.seed,
-            machine=Machine(where.device, where.precision, where.workers),
-            report=report,
-            say=stages.say,
-        )
+    bars = _Bars(quiet=quiet)
+    # The trainings tell their steps on the standard output.
+    with bars, redirect_stdout(io.StringIO()) if quiet else nullcontext():
+        try:
+            run = label_photos(
+                images,
+                tags,
+                out,
+                classes=[name.strip() for name in classes.split(",") if name.strip()],
+                options=options,
+                extent=Extent(only=part.only, until=part.until, again=part.again),
+                seed=effort.seed,
+                machine=Machine(where.device, where.precision, where.workers),
+                report=bars.report,
+                say=bars.say,
+            )
+        except KeyboardInterrupt:
+            bars.say(f"{out}: stopped; run the same command again to go on")
+            raise
     done = "all stages done" if run.workspace.is_done("predictions") else "stopped as asked"
     print(f"{out}: {done}; see {out / 'report.html'}")
     return 0
+
+
+class _Bars:
+    """One bar at a time, and none in a training: its own and this would overwrite each other."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._stages: Stages | None = None
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stages is not None:
+            self._stages.__exit__(None, None, None)
+        self._stages = self._bar = None
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+        if self._stages is None:
+            self._stages = Stages(quiet=self._quiet)
+            self._stages.__enter__()
+            self._bar = self._stages.bar(stage)
+        assert self._bar is not None
+        self._bar(stage, done, total)
+        if done == total:
+            self.__exit__()
+
+    def say(self, text: str) -> None:
+        """A line of text on the standard error."""
+        (self._stages or Stages(quiet=self._quiet)).say(text)
