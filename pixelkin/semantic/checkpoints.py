@@ -14,7 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from pixelkin.checkpoint import load_into, load_state, read_config, resolve, save_checkpoint
+from pixelkin.checkpoint import (
+    CONFIG,
+    load_into,
+    load_state,
+    read_config,
+    resolve,
+    save_checkpoint,
+)
 from pixelkin.errors import PixelkinError
 from pixelkin.runtime import pick_device
 from pixelkin.semantic.segmenter import SemanticSegmenter
@@ -98,7 +105,7 @@ def build_network(config: Options) -> nn.Module:
     }
     try:
         return ARCHITECTURES[name](len(config["class_names"]), **options)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise PixelkinError(
             f"the configuration does not describe a {name} ({error}); correct the option, or "
             "train the model again"
@@ -141,6 +148,7 @@ def load_semantic_segmenter(
     """
     folder = resolve(source)
     config = read_config(folder)
+    _check_config(config, folder / CONFIG)
     try:
         model = build_network(config)
     except PixelkinError as error:
@@ -148,6 +156,22 @@ def load_semantic_segmenter(
     load_into(model, load_state(folder), source=folder)
     return build_segmenter(
         model, config, device=pick_device(device), tile_px=tile_px, scales=scales, flip=flip
+    )
+
+
+def _check_config(config: Options, path: Path) -> None:
+    """Raise `PixelkinError` where a key that is there holds another type than it should."""
+    names, options = config.get("class_names", []), config.get("network", {})
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _bad_key(path, "class_names", names, 'a list of names, such as ["sky", "road"]')
+    if not isinstance(options, dict):
+        raise _bad_key(path, "network", options, "an object with its options, such as {}")
+
+
+def _bad_key(path: Path, key: str, value: object, expected: str) -> PixelkinError:
+    return PixelkinError(
+        f"{path}: {key} is {value!r}, expected {expected}; correct the file, or copy or train the "
+        "model again"
     )
 
 

@@ -60,3 +60,10 @@ def test_mistakes_are_told(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(wider))
     with pytest.raises(PixelkinError, match="of another shape"):
         load_semantic_segmenter(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("class_names", "sky"), ("network", ["width"])])
+def test_a_damaged_configuration_names_file_and_key(tmp_path, key, value):
+    save_semantic_model(build_network(CONFIG), tmp_path, {**CONFIG, key: value}, "")
+    with pytest.raises(PixelkinError, match=rf"config\.json: {key} is"):
+        load_semantic_segmenter(tmp_path)
