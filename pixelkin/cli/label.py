@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Part:
     """Which stages run: photos, classifier, activations, regions, affinity, walk, network,
-    predictions.
+    predictions; with --instances also irnet, instances.
 
     Attributes:
         only: this stage alone.
         until: the last stage.
-        again: make this stage and all after it anew.
+        again: make this stage and all that need it anew.
     """
 
     only: str | None = None
@@ -45,6 +45,7 @@ class Effort:
         classifier_steps: of the tag classifier, 16 photos each.
         affinity_steps: of AffinityNet, 8 windows each.
         network_steps: of the segmentation network, 8 windows each.
+        irnet_steps: of IRNet, for --instances, 8 windows each.
         weights: what the backbones start from: imagenet (a package of its own; without it the
             message says how to install it), shipped (those inside pixelkin), none; auto takes
             imagenet where installed, else shipped.
@@ -57,24 +58,28 @@ class Effort:
     classifier_steps: int = 500
     affinity_steps: int = 400
     network_steps: int = 600
+    irnet_steps: int = 300
     weights: Literal["auto", "imagenet", "shipped", "none"] = "auto"
     one_step: Flag = False
     crf: Annotated[bool, Parameter(negative="--no-crf")] = True
     seed: int = 0
 
-    def options(self) -> Options:
+    def options(self, *, instances: bool = False) -> Options:
         """For the pipeline."""
         from pixelkin.models.imagenet import has_efficientnet_lite0
-        from pixelkin.pipelines.weak_labels import Options
+        from pixelkin.pipelines.weak_labels import InstanceOptions, Options
 
         start = Options()
-        for name in ("long_side", "classifier_steps", "affinity_steps", "network_steps"):
+        steps = ("classifier_steps", "affinity_steps", "network_steps", "irnet_steps")
+        for name in ("long_side", *steps):
             if getattr(self, name) < 1:
                 given = getattr(self, name)
                 raise PixelkinError(f"--{name.replace('_', '-')} is {given}: expected 1 or more")
         weights = self.weights
         if weights == "auto":
             weights = "imagenet" if has_efficientnet_lite0() else "shipped"
+        objects = InstanceOptions()
+        irnet = replace(objects.irnet, steps=self.irnet_steps, weights=weights)
         return replace(
             start,
             long_side_px=self.long_side,
@@ -83,6 +88,7 @@ class Effort:
             network=replace(start.network, steps=self.network_steps, weights=weights),
             crf=start.crf if self.crf else replace(start.crf, iterations=0),
             walk=replace(start.walk, method="one_step" if self.one_step else "walk"),
+            instances=replace(objects, irnet=irnet) if instances else None,
         )
 
 
@@ -109,6 +115,7 @@ def label(
     tags: Path,
     out: Annotated[Path, Parameter(alias="-o")],
     classes: str = "",
+    instances: Flag = False,
     part: Part = Part(),
     effort: Effort = Effort(),
     where: Where = Where(),
@@ -136,11 +143,12 @@ def label(
         tags: CSV, JSON lines, COCO JSON, VOC XML folder, CCP's folder, or a folder per tag.
         out: folder of the run.
         classes: names separated by commas, to learn these alone.
+        instances: tell objects of a class apart too (IRNet, Ahn et al. 2019): OUT/instances.
         quiet: show no progress.
     """
     from pixelkin.pipelines.weak_labels import Extent, Machine, label_photos
 
-    options = effort.options()
+    options = effort.options(instances=instances)
     check_writable(out)
     bars = _Bars(quiet=quiet)
     # The trainings tell their steps on the standard output.
@@ -161,8 +169,8 @@ def label(
         except KeyboardInterrupt:
             bars.say(f"{out}: stopped; run the same command again to go on")
             raise
-    done = "all stages done" if run.workspace.is_done("predictions") else "stopped as asked"
-    print(f"{out}: {done}; see {out / 'report.html'}")
+    done = all(run.workspace.is_done(stage) for stage in options.stages())
+    print(f"{out}: {'all stages done' if done else 'stopped as asked'}; see {out / 'report.html'}")
     return 0
 
 

@@ -19,6 +19,11 @@ from torch import Tensor
 from pixelkin.files import atomic_path, atomic_write
 from pixelkin.grouping.affinity import affinity_of_cell
 from pixelkin.masks import overlay, palette, read_indexed_png
+from pixelkin.pipelines.weak_labels.instances import (
+    instance_file,
+    objects_picture,
+    read_objects,
+)
 from pixelkin.pipelines.weak_labels.maps import CELL_PX, resized, to_tensor
 from pixelkin.pipelines.weak_labels.stages import Run, class_coverage, label_file
 from pixelkin.pipelines.weak_labels.workspace import REPORT
@@ -36,10 +41,16 @@ PICTURES = {
     "walk": "after the walk",
     "labels": "mask",
     "predictions": "network",
+    "instances": "instances",
 }
-"""Columns, in the order of the stages."""
+"""Columns, in the order of the stages; the last where instances were asked for."""
 
-TRAININGS = {"classifier": "tag classifier", "affinity": "AffinityNet", "network": "network"}
+TRAININGS = {
+    "classifier": "tag classifier",
+    "affinity": "AffinityNet",
+    "network": "network",
+    "irnet": "IRNet",
+}
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -60,12 +71,18 @@ def write_report(run: Run) -> None:
             f"{len(run.photos.class_names)} classes, seed {run.seed}"
         ),
         legend=_legend(run.photos.class_names),
-        head="".join(f"<th scope='col'>{escape(text)}</th>" for text in PICTURES.values()),
+        head="".join(f"<th scope='col'>{escape(text)}</th>" for text in columns(run).values()),
         rows="\n".join(_row(run, index, room) for index in indices),
         curves="\n".join(_curves(run)),
         coverage=_coverage(run),
     )
     atomic_write(run.workspace.root / "report.html", page)
+
+
+def columns(run: Run) -> dict[str, str]:
+    """Kind → title of the pictures that this run has."""
+    asked = run.workspace.folder("instances").is_dir()
+    return {kind: title for kind, title in PICTURES.items() if asked or kind != "instances"}
 
 
 def samples(run: Run) -> list[int]:
@@ -106,6 +123,10 @@ def _write_pictures(run: Run, index: int, room: Path) -> None:
             lambda image: _tinted(
                 image, read_indexed_png(run.workspace.file("predictions", name, ".png"))
             ),
+        ),
+        "instances": (
+            instance_file(run.workspace, name).is_file(),
+            lambda image: objects_picture(image, read_objects(run.workspace, name)),
         ),
     }
     for kind, (ready, make) in makers.items():
@@ -222,10 +243,10 @@ def _row(run: Run, index: int, room: Path) -> str:
         f'{escape(run.photos.names[index])}" loading="lazy"></td>'
         if _picture(room, index, kind).is_file()
         else '<td class="none">–</td>'
-        for kind, text in PICTURES.items()
+        for kind, text in columns(run).items()
     )
     return (
-        f'<tr class="name"><th colspan="{len(PICTURES)}" scope="rowgroup">'
+        f'<tr class="name"><th colspan="{len(columns(run))}" scope="rowgroup">'
         f"{escape(run.photos.names[index])} <small>{escape(tags)}</small></th></tr>\n"
         f"<tr>{cells}</tr>"
     )

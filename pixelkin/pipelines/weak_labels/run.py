@@ -14,6 +14,11 @@ from pixelkin.data.tags import Tags
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_write
 from pixelkin.pipelines.weak_labels import stages
+from pixelkin.pipelines.weak_labels.instances import (
+    InstanceOptions,
+    find_instances,
+    train_irnet,
+)
 from pixelkin.pipelines.weak_labels.maps import (
     ActivationOptions,
     CrfOptions,
@@ -29,7 +34,13 @@ from pixelkin.pipelines.weak_labels.photos import (
 )
 from pixelkin.pipelines.weak_labels.report import write_report
 from pixelkin.pipelines.weak_labels.stages import Machine, Run
-from pixelkin.pipelines.weak_labels.workspace import STAGES, Workspace
+from pixelkin.pipelines.weak_labels.workspace import (
+    ALL_STAGES,
+    INSTANCE_STAGES,
+    NEEDS,
+    STAGES,
+    Workspace,
+)
 from pixelkin.trainings import affinity, tags
 from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.semantic import Learning
@@ -43,6 +54,7 @@ class Options:
         long_side_px: of the working copies.
         classifier, affinity, network: of the three trainings; the seed is the run's.
         activations, regions, crf, walk: of the stages between.
+        instances: of the two stages that find them; None leaves these out.
     """
 
     long_side_px: int = 448
@@ -53,6 +65,11 @@ class Options:
     affinity: Optimisation = affinity.OPTIMISATION
     walk: WalkOptions = field(default_factory=WalkOptions)
     network: Learning = stages.NETWORK
+    instances: InstanceOptions | None = None
+
+    def stages(self) -> tuple[str, ...]:
+        """Names of all that there are, in order."""
+        return tuple(STAGES if self.instances is None else ALL_STAGES)
 
 
 @dataclass(frozen=True)
@@ -62,22 +79,24 @@ class Extent:
     Attributes:
         only: this one alone; those before it must be complete.
         until: the last one.
-        again: this one and all after it are made anew.
+        again: this one and all that need it are made anew.
     """
 
     only: str | None = None
     until: str | None = None
     again: str | None = None
 
-    def stages(self) -> list[str]:
-        """Names, in order; raises `PixelkinError` on an unknown one."""
+    def stages(self, known: Sequence[str] = tuple(STAGES)) -> list[str]:
+        """Names out of all, in order; raises `PixelkinError` on an unknown one."""
         for name in (self.only, self.until, self.again):
-            if name is not None and name not in STAGES:
-                raise PixelkinError(f"there is no stage {name!r}: expected {', '.join(STAGES)}")
+            if name is not None and name not in known:
+                hint = "; give --instances for it" if name in INSTANCE_STAGES else ""
+                raise PixelkinError(
+                    f"there is no stage {name!r}: expected {', '.join(known)}{hint}"
+                )
         if self.only:
             return [self.only]
-        known = list(STAGES)
-        return known[: known.index(self.until) + 1 if self.until else len(known)]
+        return list(known[: known.index(self.until) + 1 if self.until else len(known)])
 
 
 def label_photos(
@@ -109,7 +128,8 @@ def label_photos(
         PixelkinError: another run lives in `out`, a stage before is missing, a file cannot be
             written; what is done stays, and the same call goes on.
     """
-    wanted = extent.stages()
+    known = options.stages()
+    wanted = extent.stages(known)
     workspace = Workspace(out)
     paths = find_photos(images, tags_from, out=out)
     found, problems = match_tags(tags_from, list(paths), classes=classes)
@@ -136,13 +156,11 @@ def label_photos(
         machine=machine,
         report=report,
     )
-    known = list(STAGES)
     for name in wanted:
         if workspace.is_done(name):
             continue
-        before = known[known.index(name) - 1] if known.index(name) else None
-        if before:
-            workspace.require(before, needed_by=name)
+        if name in NEEDS:
+            workspace.require(NEEDS[name], needed_by=name)
         say(f"stage {known.index(name) + 1} of {len(known)}: {name}")
         run_stage(run, name, options)
         write_report(run)
@@ -152,6 +170,7 @@ def label_photos(
 
 def run_stage(run: Run, name: str, options: Options) -> None:
     """Do one stage, from where it was left."""
+    objects = options.instances or InstanceOptions()
     todo: dict[str, Callable[[], None]] = {
         "photos": lambda: None,
         "classifier": lambda: stages.train_classifier(run, options.classifier),
@@ -161,6 +180,8 @@ def run_stage(run: Run, name: str, options: Options) -> None:
         "walk": lambda: stages.walk_maps(run, options.walk, options.crf),
         "network": lambda: stages.train_network(run, options.network),
         "predictions": lambda: stages.predict_all(run),
+        "irnet": lambda: train_irnet(run, objects.irnet),
+        "instances": lambda: find_instances(run, objects.grouping),
     }
     todo[name]()
 
@@ -171,7 +192,7 @@ FIRST_STAGE = {
     "seed": "classifier",
     "crf": "regions",
     "walk.radius": "affinity",
-    **{name: name for name in STAGES},
+    **{name: name for name in ALL_STAGES},
 }
 """Key of run.json → the first stage that it has a say in; all others have one in the very first."""
 
@@ -179,9 +200,13 @@ FIRST_STAGE = {
 def describe(names: Sequence[str], tags: Tags, options: Options, seed: int) -> dict[str, Any]:
     """What must stay the same for a run to go on; run.json."""
     described = asdict(options)
-    for training in ("classifier", "affinity", "network"):
-        # The run's own, and the machine's.
-        del described[training]["seed"], described[training]["workers"]
+    objects = described.pop("instances")
+    if objects is not None:
+        described |= {"irnet": objects["irnet"], "instances": objects["grouping"]}
+    for training in ("classifier", "affinity", "network", "irnet"):
+        if training in described:
+            # The run's own, and the machine's.
+            del described[training]["seed"], described[training]["workers"]
     return {
         "pixelkin": __version__,
         "photos": f"{len(names)} ({_digest(sorted(names))})",

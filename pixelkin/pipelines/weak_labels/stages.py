@@ -112,7 +112,7 @@ def train_classifier(run: Run, optimisation: Optimisation) -> None:
         window_hw=run.window_hw,
         optimisation=run.on_machine(optimisation),
     )
-    _train(run, "classifier", training)
+    train_stage(run, "classifier", training)
 
 
 def read_activations(run: Run, options: maps.ActivationOptions) -> None:
@@ -152,7 +152,7 @@ def train_affinity(run: Run, optimisation: Optimisation) -> None:
         radius=run.radius,
         optimisation=run.on_machine(optimisation),
     )
-    _train(run, "affinity", training)
+    train_stage(run, "affinity", training)
 
 
 def walk_maps(run: Run, options: maps.WalkOptions, crf: maps.CrfOptions) -> None:
@@ -214,7 +214,7 @@ def train_network(run: Run, learning: Learning) -> None:
         class_names=("background", *run.photos.class_names),
         learning=replace(learning, seed=run.seed, workers=run.machine.workers),
     )
-    _train(run, "network", training)
+    train_stage(run, "network", training)
 
 
 def predict_all(run: Run) -> None:
@@ -235,8 +235,8 @@ def predict_all(run: Run) -> None:
     workspace.finish("predictions")
 
 
-def _train(run: Run, stage: str, training: Training) -> None:
-    """Train in the stage's folder, going on from its last checkpoint."""
+def train_stage(run: Run, stage: str, training: Training) -> None:
+    """Train in the stage's folder, going on from its last checkpoint, and finish the stage."""
     folder = run.workspace.folder(stage)
     accelerator, _, number = run.machine.device.partition(":")
     devices: Any = [int(number)] if number else 1

@@ -12,6 +12,7 @@
       labels/              NAME.png and labels.json: masks, at the photos' own sizes
       7_network/           a training; its model runs alone
       predictions/         NAME.png: of the network, for every photo
+      8_irnet/, 9_instances/, instances/    where instances are asked for; see instances.py
       report.html, report/
 
 A file is there whole or not at all, so a stage goes on behind the last file that is there. A stage
@@ -27,6 +28,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,30 @@ STAGES = {
 }
 """Stage → its folders, in the order in which stages are done."""
 
+INSTANCE_STAGES = {"irnet": ("8_irnet",), "instances": ("9_instances", "instances")}
+"""The same of those that are done after them where instances are asked for."""
+
+ALL_STAGES = STAGES | INSTANCE_STAGES
+
+NEEDS = {later: stage for stage, later in pairwise(STAGES)} | {
+    "irnet": "regions",
+    "instances": "irnet",
+}
+"""Stage → the one that must be complete before it; the first needs none."""
+
 REPORT = "report"
 """The folder of the report's pictures."""
 
 DONE = "DONE"
+
+
+def stages_from(stage: str) -> list[str]:
+    """A stage and all that need what it makes, at once or in the end."""
+    found = [stage]
+    for name in ALL_STAGES:
+        if NEEDS.get(name) in found:
+            found.append(name)
+    return found
 
 
 class Workspace:
@@ -68,7 +90,7 @@ class Workspace:
 
     def folder(self, stage: str) -> Path:
         """The first folder of a stage."""
-        return self.root / STAGES[stage][0]
+        return self.root / ALL_STAGES[stage][0]
 
     def file(self, stage: str, name: str, suffix: str) -> Path:
         """One photo's file in a stage's first folder; a name may hold folders."""
@@ -83,9 +105,9 @@ class Workspace:
         atomic_write(self.folder(stage) / DONE, b"")
 
     def clear_from(self, stage: str) -> None:
-        """Remove what a stage and all after it have made."""
-        for later in list(STAGES)[list(STAGES).index(stage) :]:
-            for folder in STAGES[later]:
+        """Remove what a stage and all that need it have made."""
+        for later in stages_from(stage):
+            for folder in ALL_STAGES[later]:
                 shutil.rmtree(self.root / folder, ignore_errors=True)
         # Pictures are not made anew where they are there.
         shutil.rmtree(self.root / REPORT, ignore_errors=True)
@@ -140,11 +162,12 @@ class Workspace:
                 run.json there does not have is not compared.
             first_stage: key, or key.part → the first stage that it has a say in; of others it is
                 the very first.
-            again: remove what this stage and all after it have made; what has a say in these alone
-                may be another than it was.
+            again: remove what this stage and all that need it have made; what has a say in these
+                alone may be another than it was.
         """
         first = next(iter(STAGES))
-        kept = list(STAGES)[: list(STAGES).index(again) if again else None]
+        remade = stages_from(again) if again else []
+        kept = [name for name in ALL_STAGES if name not in remade]
         if (self.root / "run.json").is_file():
             for key, was, now in self._differences(description):
                 stage = first_stage.get(key, first_stage.get(key.split(".")[0], first))
@@ -154,6 +177,9 @@ class Workspace:
                         f"same, another folder, or --again {stage} to make that stage and all "
                         "after it anew"
                     )
+            # What was not asked for this time is there still.
+            others = {k: v for k, v in self.description().items() if k in INSTANCE_STAGES}
+            description = {k: v for k, v in others.items() if k in kept} | description
         if again:
             self.clear_from(again)
         self.describe(description)
