@@ -55,7 +55,7 @@ class Effort:
     """
 
     long_side: int = 448
-    classifier_steps: int = 500
+    classifier_steps: int = 700
     affinity_steps: int = 400
     network_steps: int = 600
     irnet_steps: int = 300

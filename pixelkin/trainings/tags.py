@@ -37,7 +37,7 @@ WINDOW_SHARE = 0.875
 SCALE = (0.8, 1.3)
 """Range of random magnification; 1 shows the typical photo whole."""
 
-OPTIMISATION = Optimisation(steps=500, batch_size=16, learning_rate=1e-3, backbone_rate=0.1)
+OPTIMISATION = Optimisation(steps=700, batch_size=16)
 """For some hundred photos on two CPU cores."""
 
 

@@ -19,9 +19,6 @@ from jaxtyping import Float, Int64, Integer, UInt8
 from torch import Tensor
 
 from pixelkin.grouping.activation_maps import (
-    ALPHA_BACKGROUND,
-    ALPHA_FOREGROUND,
-    ALPHA_WALK,
     combine_activations,
     confident_regions,
     scaled_size,
@@ -69,15 +66,15 @@ class CrfOptions:
 
 @dataclass(frozen=True)
 class RegionOptions:
-    """What is confident.
+    """What is confident. The paper's exponents, for objects that fill a photo, are 4 and 24.
 
     Attributes:
         alpha_foreground: the smaller, the more must speak for a class.
         alpha_background: the larger, the less may speak for any class.
     """
 
-    alpha_foreground: float = ALPHA_FOREGROUND
-    alpha_background: float = ALPHA_BACKGROUND
+    alpha_foreground: float = 0.6
+    alpha_background: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -87,14 +84,14 @@ class WalkOptions:
     Attributes:
         method: "walk" is the paper's; "one_step" takes the mean similarity to each class's
             confident cells instead, wherever these are.
-        alpha: of the background map that takes part.
+        alpha: of the background map that takes part; the paper's is 16.
         power: β, see `grouping.random_walk.transition`.
         steps: of the walk.
         radius: cells nearer than this are neighbours.
     """
 
     method: Literal["walk", "one_step"] = "walk"
-    alpha: float = ALPHA_WALK
+    alpha: float = 1.0
     power: float = 8.0
     steps: int = 256
     radius: int = RADIUS_CELLS
