@@ -13,6 +13,7 @@ With `--size small`, made for two CPU cores, networks have the papers' structure
 their channels, or a small backbone; `--size paper` takes the papers' own, which want a GPU.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from pixelkin.data.splits import split_by_name
 from pixelkin.engine import Training
 from pixelkin.trainings.augmentation import Windows
 from pixelkin.trainings.semantic import Balance, Learning
-from pixelkin.trainings.semantic_networks import NetworkName, NetworkOptions, Start
+from pixelkin.trainings.semantic_networks import NetworkName, NetworkOptions
 from pixelkin.trainings.semantic_user_data import train_on_maps
 
 DEVELOPMENT = 0.2
@@ -51,14 +52,9 @@ def recipe(
     network: NetworkName = "light",
     size: Literal["small", "paper"] = "small",
     judge: Literal["validation", "development"] = "validation",
-    weights: Start = "imagenet",
-    steps: int = 2000,
-    batch_size: int = 8,
-    crop_px: int = 256,
-    learning_rate: float = 0.0,
+    learning: Learning = Learning(steps=2000, weights="imagenet"),  # noqa: B008
+    windows: Windows = Windows(crop_px=256),  # noqa: B008
     balance: Balance = Balance(),  # noqa: B008
-    seed: int = 0,
-    workers: int = 1,
 ) -> Training:
     """Everything of this training.
 
@@ -67,12 +63,10 @@ def recipe(
         network: which.
         size: made for two CPU cores, or as in its paper.
         judge: held-out part that the model is judged on at the end.
-        weights: what small backbones start from; networks without one start from nothing.
-        steps, batch_size, crop_px: windows seen = steps · batch_size.
-        learning_rate: 0 for the network's own.
+        learning: windows seen = steps · batch_size. Its `weights` are for the small backbones:
+            other networks start from nothing.
+        windows: what is cut from the stills.
         balance: how rare classes are made up for.
-        seed: of the initial weights.
-        workers: processes that make windows.
     """
     train: SemanticSource = CamVid(data, "train")
     held_out: SemanticSource
@@ -81,22 +75,15 @@ def recipe(
         train, held_out = Subset(train, kept), Subset(train, judged)
     else:
         held_out = CamVid(data, "val")
-    started = size == "small" and network in WITH_BACKBONE
-    learning = Learning(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weights=weights if started else "none",
-        seed=seed,
-        workers=workers,
-    )
+    if size == "paper" or network not in WITH_BACKBONE:
+        learning = replace(learning, weights="none")
     return train_on_maps(
         train,
         held_out,
         network,
         options=SMALL[network] if size == "small" else NetworkOptions(),
         learning=learning,
-        windows=Windows(crop_px=crop_px),
+        windows=windows,
         balance=balance,
         config={"data": data.name, "size": size, "judge": judge},
     )

@@ -80,28 +80,24 @@ def predict(
     pixelkin predict run/model photos --out found --format coco,png --overlays
     ```
 
-    What is found depends on the model: an instance model finds objects, a semantic model gives
-    every pixel a class. An image that cannot be read is reported, the others go on; the exit
-    status is then 1.
+    An image that cannot be read is reported, the others go on; the exit status is then 1.
 
     Args:
-        model: checkpoint folder or hub id of an instance or semantic model; or one that comes with
-            pixelkin: nuclei, nuclei-discriminative, pedestrians, pedestrians-discriminative, or
-            otsu, which is not learned.
+        model: checkpoint folder or hub id of an instance or semantic model; or one that comes along:
+            nuclei, nuclei-discriminative, pedestrians, pedestrians-discriminative, otsu (unlearned).
         images: image files, and folders of images.
         out: folder for the results; files of an earlier run are replaced where names are equal.
-        format: several are separated by commas. Objects: coco (the default), coco-results (a plain
-            list, to be judged by COCO tools), yolo, labelme, png (ids of objects as pixels).
-            Classes: png (the default; indices as pixels, named in classes.txt), coco and
-            coco-results (a region per class).
+        format: several are separated by commas. Objects: coco (the default), coco-results (a list
+            for COCO's tools), yolo, labelme, png (ids as pixels).
+            Classes: png (the default; named in classes.txt), coco, coco-results (class regions).
         overlays: write each image with its objects or classes tinted and outlined, too.
         json: print one JSON object about the results.
         quiet: show no progress.
     """
     paths = list_images(images)
     semantic = gives_class_maps(model)
-    formats = MAP_FORMATS if semantic else FORMATS
-    kinds = split_list(format or next(iter(formats)), tuple(formats), "format")
+    formats = tuple(MAP_FORMATS if semantic else FORMATS)
+    kinds = split_list(format or formats[0], formats, "format")
     with Stages(quiet=quiet) as stages, output_folder(out):
         with stages.stage("load"):
             find, names, place = _finder(model, finding, averaging, semantic=semantic)
@@ -122,9 +118,8 @@ def predict(
     if json:
         print(json_text.dumps(done, ensure_ascii=False))
     elif not quiet:
-        for kind, where in writing.places.items():
-            print(f"{kind:>12}  {where}")
-        print(f"{writing.summary()} in {done['images']:,} images ({place})")
+        lines = [f"{kind:>12}  {where}" for kind, where in writing.places.items()]
+        print(*lines, f"{writing.summary()} in {done['images']:,} images ({place})", sep="\n")
     if failed:
         raise PixelkinError(f"{_sum_up(failed, len(paths))}; the other results are in {out}")
     return 0

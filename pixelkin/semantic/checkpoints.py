@@ -62,6 +62,12 @@ def _deeplab_v3_plus(classes: int, **options: Any) -> nn.Module:
     return deeplab_v3_plus(classes, **options)
 
 
+def _patch(classes: int, **options: Any) -> nn.Module:
+    from pixelkin.models.patch_network import PatchNetwork
+
+    return PatchNetwork(classes, **options)
+
+
 def _timm_fcn(classes: int, **options: Any) -> nn.Module:
     from pixelkin.models.timm_segmentation import timm_fcn
 
@@ -78,6 +84,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "semantic_fcn": _fcn,
     "semantic_unet": _unet,
     "semantic_segnet": _segnet,
+    "semantic_patch": _patch,
     "semantic_deeplab_v2": _deeplab_v2,
     "semantic_deeplab_v3_plus": _deeplab_v3_plus,
     "semantic_timm_fcn": _timm_fcn,

@@ -33,6 +33,7 @@ from pixelkin.trainings.semantic_networks import (
     NetworkName,
     NetworkOptions,
     Start,
+    Started,
     described,
     parameter_groups,
     start_network,
@@ -121,8 +122,7 @@ def semantic_training(
     """Everything of one training.
 
     Args:
-        samples: stills with class maps; read anew at every visit, so keep them in memory where
-            they fit (`data.memory.InMemory`).
+        samples: stills with class maps, read anew at every visit; see `data.memory.InMemory`.
         network: by name.
         class_names: of the data.
         options: of the network.
@@ -139,16 +139,9 @@ def semantic_training(
     description = described(network, class_names, options.chosen())
     started = start_network(description, learning.weights)
     rate = learning.learning_rate or NETWORKS[network].learning_rate
-    optimizer = torch.optim.AdamW(
-        parameter_groups(
-            started,
-            learning_rate=rate,
-            backbone_rate=learning.backbone_rate,
-            weight_decay=learning.weight_decay,
-        )
-    )
+    optimizer = _adamw(started, rate, learning)
     class_weights = median_frequency_weights(samples, len(class_names)) ** balance.class_balance
-    steps, batch_size = learning.steps, learning.batch_size
+    steps = learning.steps
     return Training(
         model=started.model,
         loss=partial(
@@ -159,19 +152,9 @@ def semantic_training(
         loss_weights={"cross_entropy": 1.0},
         optimizer=optimizer,
         schedule=poly_schedule(optimizer, steps, warmup=min(100, steps // 10)),
-        data=InstanceCrops(
-            samples,
-            augmentation(
-                input_px(started.model, windows.crop_px),  # type: ignore[arg-type]
-                windows.scale,
-                windows.rotate,
-                near_instance=balance.near_class,
-            ),
-            # Enough that an epoch's end does not leave the data processes idle.
-            repeats=max(1, steps * batch_size // max(len(samples), 1) + 1),
-        ),
+        data=_crops(samples, started.model, windows, balance, visits=steps * learning.batch_size),
         collate=partial(collate_semantic, weigh=hooks.weigh),
-        batch_size=batch_size,
+        batch_size=learning.batch_size,
         steps=steps,
         validate=_with(hooks.validate, description),
         pictures=_with(hooks.pictures, description),
@@ -185,6 +168,35 @@ def semantic_training(
                 "weights": started.start, "class_weights": class_weights.tolist(),
                 **(config or {})},
     )  # fmt: skip
+
+
+def _adamw(started: Started, rate: float, learning: Learning) -> torch.optim.AdamW:
+    groups = parameter_groups(
+        started,
+        learning_rate=rate,
+        backbone_rate=learning.backbone_rate,
+        weight_decay=learning.weight_decay,
+    )
+    return torch.optim.AdamW(groups)
+
+
+def _crops(
+    samples: Sequence[Sample],
+    model: nn.Module,
+    windows: Windows,
+    balance: Balance,
+    *,
+    visits: int,
+) -> InstanceCrops:
+    transform = augmentation(
+        input_px(model, windows.crop_px),  # type: ignore[arg-type]
+        windows.scale,
+        windows.rotate,
+        near_instance=balance.near_class,
+    )
+    # Enough that an epoch's end does not leave the data processes idle.
+    repeats = max(1, visits // max(len(samples), 1) + 1)
+    return InstanceCrops(samples, transform, repeats=repeats)
 
 
 def _with(

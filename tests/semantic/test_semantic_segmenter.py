@@ -147,6 +147,7 @@ def test_any_size(model, size_hw):
         ("semantic_unet", {"channels": 2}, True),
         ("semantic_segnet", {"widths": [2, 2, 2, 2, 2]}, True),
         ("semantic_fcn", {"widths": [2, 2, 2, 2, 2], "head_channels": 4, "stride": 8}, True),
+        ("semantic_patch", {"width": 2, "hidden": 3}, True),
         ("semantic_light", {"widths": [4, 4, 4, 4]}, False),
     ],
 )
