@@ -76,22 +76,20 @@ def predict(
 ) -> int:
     """Find the objects of images, or the class of every pixel, and write them down.
 
-    ```
-    pixelkin predict run/model photos --out found --format coco,png --overlays
-    ```
+    Example: pixelkin predict run/model photos --out found --format coco,png --overlays
 
     An image that cannot be read is reported, the others go on; the exit status is then 1.
 
     Args:
-        model: checkpoint folder or hub id of an instance or semantic model; or one that comes along:
-            nuclei, nuclei-discriminative, pedestrians, pedestrians-discriminative, otsu (unlearned).
+        model: checkpoint folder or hub id of an instance or semantic model; or one inside: nuclei,
+            nuclei-discriminative, pedestrians, pedestrians-discriminative, otsu (not learned).
         images: image files, and folders of images.
         out: folder for the results; files of an earlier run are replaced where names are equal.
         format: several are separated by commas. Objects: coco (the default), coco-results (a list
             for COCO's tools), yolo, labelme, png (ids as pixels).
             Classes: png (the default; named in classes.txt), coco, coco-results (class regions).
         overlays: write each image with its objects or classes tinted and outlined, too.
-        json: print one JSON object about the results.
+        json: print one JSON object.
         quiet: show no progress.
     """
     paths = list_images(images)

@@ -164,9 +164,8 @@ def semantic_training(
         ema_decay=learning.ema_decay,
         save=lambda m, folder: save_semantic_model(m, folder, description, CARD),
         config={**description, "training": network, "samples": len(samples), **asdict(learning),
-                **asdict(windows), **asdict(balance), "learning_rate": rate,
-                "weights": started.start, "class_weights": class_weights.tolist(),
-                **(config or {})},
+                **asdict(windows), **asdict(balance), "learning_rate": rate, **(config or {}),
+                "weights": started.start, "class_weights": class_weights.tolist()},
     )  # fmt: skip
 
 
