@@ -80,6 +80,9 @@ class Effort:
             weights = "imagenet" if has_efficientnet_lite0() else "shipped"
         objects = InstanceOptions()
         irnet = replace(objects.irnet, steps=self.irnet_steps, weights=weights)
+        if weights == "none":
+            # A frozen backbone of chance sees little.
+            irnet = replace(irnet, backbone_rate=start.affinity.backbone_rate)
         return replace(
             start,
             long_side_px=self.long_side,
