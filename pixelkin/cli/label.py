@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Part:
-    """Which stages run: photos, classifier, activations, regions, affinity, walk, network,
-    predictions; with --instances also irnet, instances.
+    """Which stages run.
 
     Attributes:
-        only: this stage alone.
+        only: this stage alone: photos, classifier, activations, regions, affinity, walk, network
+            or predictions; with --instances also irnet or instances.
         until: the last stage.
         again: make this stage and all that need it anew.
     """
