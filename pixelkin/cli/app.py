@@ -15,10 +15,11 @@ from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
 from pixelkin import __version__
 from pixelkin.cli.check import check
+from pixelkin.cli.convert import convert
 from pixelkin.cli.demo import demo
 from pixelkin.cli.evaluate import evaluate
 from pixelkin.cli.label import label
-from pixelkin.cli.models import convert, export
+from pixelkin.cli.models import export
 from pixelkin.cli.predict import predict
 from pixelkin.cli.track import track
 from pixelkin.cli.train import train

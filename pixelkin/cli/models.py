@@ -1,4 +1,4 @@
-"""`pixelkin export` and `pixelkin convert`: checkpoints in other forms."""
+"""`pixelkin export`, and `pixelkin convert` of weights: checkpoints in other forms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def export(model: str, /) -> int:
     return 0
 
 
-def convert(file: Path, out: Path, /) -> int:
+def convert_weights(file: Path, out: Path) -> int:
     """Turn a pickled state dict into a checkpoint folder. Only files that you trust.
 
     Args:

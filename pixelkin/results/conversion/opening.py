@@ -1,0 +1,110 @@
+"""The data set that is read, and whether it is taken as instances or as class maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelkin.data.coco_panoptic import CocoPanoptic
+from pixelkin.data.semantic_png import CLASSES_FILE
+from pixelkin.data.semantic_sources import (
+    SEMANTIC_FORMATS,
+    open_semantic_source,
+    recognised_semantic,
+)
+from pixelkin.data.source import InstanceSource, SemanticSource
+from pixelkin.data.sources import FORMATS, format_and_path, open_source, recognised
+from pixelkin.errors import PixelkinError
+from pixelkin.results.conversion.painted import PaintedClasses, PanopticClasses
+from pixelkin.results.conversion.targets import WRITTEN, Target
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a user says of the data set to be read.
+
+    Attributes:
+        spec: FORMAT:PATH, or a path whose content shows its format.
+        images: folder of its images.
+        masks: folder of its annotations.
+        split: which part.
+    """
+
+    spec: str
+    images: Path | None = None
+    masks: Path | None = None
+    split: str | None = None
+
+    @property
+    def format_and_path(self) -> tuple[str, Path]:
+        """The name of the format, told from what lies there where it is not given, and the path.
+
+        Raises:
+            PixelkinError: the format is unknown, or not to be told; or there is nothing.
+        """
+        name, path = format_and_path(self.spec, [*dict.fromkeys([*FORMATS, *SEMANTIC_FORMATS])])
+        return name or _recognised(path), path
+
+    @property
+    def places(self) -> list[Path]:
+        """All files and folders that were named."""
+        _, path = self.format_and_path
+        return [one for one in (path, self.images, self.masks) if one is not None]
+
+
+def open_origin(
+    origin: Origin, target: Target, *, class_maps: bool = False
+) -> InstanceSource | PaintedClasses | SemanticSource:
+    """The data set, as `is_class_maps` takes it.
+
+    Raises:
+        PixelkinError: as `open_source` and `open_semantic_source`.
+    """
+    name, path = origin.format_and_path
+    spec = f"{name}:{path}"
+    options = {"images": origin.images, "masks": origin.masks}
+    if not is_class_maps(origin, target, class_maps=class_maps):
+        return open_source(spec, split=origin.split, **options)
+    if name in SEMANTIC_FORMATS and (name not in FORMATS or _has_maps(name, path)):
+        return open_semantic_source(spec, split=origin.split, **options)
+    source = open_source(spec, split=origin.split, **options)
+    if isinstance(source, CocoPanoptic):
+        return PanopticClasses(source)
+    return PaintedClasses(source)
+
+
+def is_class_maps(origin: Origin, target: Target, *, class_maps: bool = False) -> bool:
+    """Whether the data set is taken as class maps: where it has nothing else, or it is asked for.
+
+    A format that has both is taken as what the target can hold, as instances where it can hold
+    both; PNGs beside a list of classes are class maps.
+    """
+    name, path = origin.format_and_path
+    if class_maps or name not in FORMATS:
+        return True
+    if name not in SEMANTIC_FORMATS:
+        return False
+    if name == "pngs":
+        return _has_maps(name, path)
+    return target.format not in WRITTEN["instances"]
+
+
+def _has_maps(name: str, path: Path) -> bool:
+    return name != "pngs" or (path / CLASSES_FILE).is_file()
+
+
+def _recognised(path: Path) -> str:
+    try:
+        return recognised(path)
+    except PixelkinError as error:
+        if path.is_file():
+            raise
+        try:
+            return recognised_semantic(path)
+        except PixelkinError:
+            known = ", ".join(dict.fromkeys([*FORMATS, *SEMANTIC_FORMATS]))
+            if "could be" in str(error):
+                raise error from None
+            raise PixelkinError(
+                f"{path} shows no known format: write FORMAT:PATH with one of {known}"
+            ) from None

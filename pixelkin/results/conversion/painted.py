@@ -1,0 +1,88 @@
+"""Data sets of instances taken as class maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pixelkin.data.coco_panoptic import CocoPanoptic
+from pixelkin.data.image_files import image_file
+from pixelkin.data.source import InstanceSource
+from pixelkin.errors import PixelkinError
+from pixelkin.masks import paint_instances
+from pixelkin.results.class_maps import background_index
+from pixelkin.structures import IGNORE, Sample, nth_instance_id
+
+
+class PaintedClasses:
+    """Instances painted as their classes, smaller ones on top of larger ones.
+
+    A label is the category plus 1, 0 background. Where a category is called background already,
+    labels are the categories, and what nothing covers is that. Pixels that only a crowd covers, or
+    nobody knows what, are `IGNORE`.
+
+    Args:
+        source: the instances.
+
+    Raises:
+        PixelkinError: there are more classes than 8 bits can number.
+    """
+
+    names: list[str]
+    class_names: tuple[str, ...]
+
+    def __init__(self, source: InstanceSource) -> None:
+        background = background_index(source.class_names)
+        self._source = source
+        self._first, self._nothing = (1, 0) if background is None else (0, background)
+        self.names = source.names
+        self.class_names = ("background",)[: self._first] + source.class_names
+        if len(self.class_names) > IGNORE:
+            raise PixelkinError(
+                f"{len(source.class_names)} classes of instances: expected at most {IGNORE - 1} to "
+                f"paint, since {IGNORE} means unknown; leave classes out"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._source[index]
+        painted = paint_instances(sample)
+        table = np.zeros(max(IGNORE, nth_instance_id(len(painted.categories))) + 1, np.int64)
+        table[0], table[IGNORE] = self._nothing, IGNORE
+        for number, category in enumerate(painted.categories):
+            table[nth_instance_id(number)] = category + self._first
+        return Sample(sample.image, table[painted.labels], sample.name)
+
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still, as `data.image_files` has it."""
+        return image_file(self._source, index)
+
+
+class PanopticClasses:
+    """Classes of things and stuff of a panoptic data set; what is void is `IGNORE`.
+
+    Args:
+        source: the data set.
+    """
+
+    names: list[str]
+    class_names: tuple[str, ...]
+
+    def __init__(self, source: CocoPanoptic) -> None:
+        self._source = source
+        self.names = source.names
+        self.class_names = source.semantic_names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = self._source[index].image
+        return Sample(image, self._source.semantic(index), self.names[index])
+
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still, as `data.image_files` has it."""
+        return image_file(self._source, index)

@@ -1,0 +1,129 @@
+"""Class maps through every format that can be written, and back."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conversion_cases import Memory, converted_maps, counted, picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pixelkin.data.camvid import CamVid
+from pixelkin.data.semantic_sources import open_semantic_source
+from pixelkin.data.source import Subset
+from pixelkin.data.voc_semantic import VOC_SEMANTIC_CLASSES
+from pixelkin.errors import PixelkinError
+from pixelkin.results.conversion.class_formats import CLASS_MAP_WRITERS
+from pixelkin.results.conversion.comparison import compare_class_maps
+from pixelkin.results.conversion.painted import PaintedClasses
+from pixelkin.results.conversion.report import Report
+from pixelkin.structures import IGNORE, Sample
+
+FORMATS = ("pngs", "voc", "coco", "panoptic")
+
+
+def each(name, numbers):
+    return numbers
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    background=st.booleans(),
+    size_hw=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 2**32 - 1),
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_labels_come_back(name: str, background: bool, size_hw: tuple[int, int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = ("road", "Background" if background else "sky", "car")
+    labels = rng.choice([0, 1, 2, IGNORE], size_hw)
+    source = Memory([Sample(picture(size_hw), labels, "a")], names)
+    with tempfile.TemporaryDirectory() as folder:
+        report = converted_maps(source, name, Path(folder) / "set")
+        after = CLASS_MAP_WRITERS[name].read(Path(folder) / "set")
+        first = len(after.class_names) - len(names)
+        assert after.class_names[first:] == names
+        expected = np.where(labels == IGNORE, IGNORE, labels + first)
+        np.testing.assert_array_equal(after[0].labels, expected)
+    assert not report.changed
+    assert not report.vanished
+    assert not report.unknown
+    assert report.lossless or (name == "voc" and report.images == ["a"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_what_is_said_to_be_lost_equals_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    old, new = (rng.choice([0, 1, 2, IGNORE], (4, 5)) for _ in range(2))
+    report = Report("class maps", "old", "new")
+    sources = [Memory([Sample(picture((4, 5)), one, "a")], ("x", "y", "z")) for one in (old, new)]
+    compare_class_maps(*sources, ["a"], report, each=each)
+    expected, gone, unknown = {}, [], []
+    for label in (0, 1, 2, IGNORE):
+        was, now = old == label, new == label
+        if not was.any() or counted(was, now)[1:] == (0, 0):
+            continue
+        if label == IGNORE:
+            unknown.append(counted(was, now))
+        elif now.any():
+            expected[label] = counted(was, now)
+        else:
+            gone.append(label)
+    found = {one.instance: (one.pixels, one.missing, one.added) for one in report.changed}
+    assert found == expected
+    assert [one.instance for one in report.vanished] == gone
+    assert [(one.pixels, one.missing, one.added) for one in report.unknown] == unknown
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_real_streets(name: str, shared_data: Path, tmp_path: Path) -> None:
+    source = Subset(CamVid(shared_data / "camvid", "val"), [0, 5])
+    report = converted_maps(source, name, tmp_path / "set")
+    assert report.lossless == (name != "voc")
+    after = CLASS_MAP_WRITERS[name].read(tmp_path / "set")
+    first = len(after.class_names) - len(source.class_names)
+    for index in range(2):
+        was = source[index].labels
+        expected = np.where(was == IGNORE, IGNORE, was + first)
+        np.testing.assert_array_equal(after[index].labels, expected)
+
+
+def test_voc_opens_as_voc(tmp_path: Path) -> None:
+    labels = np.array([[0, 20, IGNORE], [5, 0, 0]])
+    source = Memory([Sample(picture((2, 3)), labels, "a")], VOC_SEMANTIC_CLASSES)
+    converted_maps(source, "voc", tmp_path / "set")
+    read = open_semantic_source(f"voc:{tmp_path / 'set'}")
+    assert read.class_names == VOC_SEMANTIC_CLASSES
+    np.testing.assert_array_equal(read[0].labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "format", "message"),
+    [
+        ([[3]], ("x", "y"), "pngs", "a has label 3: expected 0 to 1 or 255"),
+        ([[0]], ("x", "y\nz"), "pngs", "cannot stand in a line"),
+        ([[0]], tuple(map(str, range(256))), "voc", "at most 255, as VOC's 8 bits"),
+        ([[0]], tuple(map(str, range(256))), "coco", "at most 255"),
+    ],
+)
+def test_what_cannot_be_written_leaves_nothing(
+    labels: list[list[int]], names: tuple[str, ...], format: str, message: str, tmp_path: Path
+) -> None:
+    source = Memory([Sample(picture((1, 1)), np.array(labels), "a")], names)
+    with pytest.raises(PixelkinError, match=message):
+        converted_maps(source, format, tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+def test_painted_instances_past_255_keep_their_classes() -> None:
+    from conversion_cases import still
+    from test_conversion_losses import squares
+
+    painted = PaintedClasses(Memory([still(squares(300))]))
+    assert painted.class_names == ("background", "cat", "dog")
+    expected = np.zeros((40, 40), int)
+    for n in range(300):
+        expected[n // 40, n % 40] = n % 2 + 1
+    np.testing.assert_array_equal(painted[0].labels, expected)
