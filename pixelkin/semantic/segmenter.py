@@ -17,22 +17,27 @@ from pixelkin.semantic.tiling import (
     Region,
     receptive_radius_px,
     region_logits,
+    tile_cost,
     window_weights,
     windows,
 )
 from pixelkin.structures import IGNORE
 
 OVERLAP = 0.25
-"""Share of a window that it has in common with the next, where tiles cannot be exact."""
+"""Share of a window that it has in common with the next, where tiles are not exact."""
+
+DEAREST_TILE = 4.0
+"""A tile that needs more than so many times its own pixels (`tiling.tile_cost`) does not pay: the
+same memory holds a window twice as wide, and windows that overlap by a quarter cost 1.8 times."""
 
 
 class SemanticSegmenter:
     """A network, run whole, in tiles or in windows, at one scale or several.
 
     Memory: an image whose longer side exceeds `tile_px` is taken in tiles, and `segment` keeps of
-    each the classes alone. Tiled or not, the result is the same, unless the network sees the whole
-    image at once (`exact_tiles` is False): such images are taken in overlapping windows, and the
-    result is another, though as good a, one.
+    each the classes alone. Tiled or not, the result is the same as long as `tile_px` is at least
+    twice as far as the network sees (`exact_tiles`). One that sees farther, or the whole image at
+    once, takes overlapping windows instead, and the result is another, though as good a, one.
 
     Args:
         model: a `SemanticNetwork`; set to evaluation mode, moved to `device`.
@@ -79,8 +84,10 @@ class SemanticSegmenter:
 
     @property
     def exact_tiles(self) -> bool:
-        """Whether tiles give the very result of the whole image."""
-        return self.radius_px is not None
+        """Whether tiles give the very result of the whole image; else windows are taken."""
+        if self.radius_px is None or not self.tile_px:
+            return self.radius_px is not None
+        return tile_cost(self.radius_px, self.tile_px) <= DEAREST_TILE
 
     @torch.inference_mode()
     def scores(self, image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "c h w"]:

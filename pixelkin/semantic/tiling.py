@@ -6,8 +6,9 @@ whole image would have given (`region_logits`). For networks without padding thi
 tile strategy of U-Net (Ronneberger et al. 2015, figure 2): what lies beyond the image is mirrored.
 
 A network that pools over the whole image, as DeepLab's image features and PSPNet's pyramid do, sees
-all pixels from everywhere: no tile can give what the whole would. Such images are taken in
-overlapping windows, averaged where they overlap (`window_weights`).
+all pixels from everywhere: no tile can give what the whole would. Its images are taken in
+overlapping windows, averaged where they overlap (`window_weights`); so are those of a network that
+sees so far that a tile with its surroundings would be many times the tile (`tile_cost`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COARSEST_PX = 32
 are those of the whole image."""
 
 SEEN_AFAR_PX = 1024
-"""A receptive field that reaches farther than this is taken for one that sees everything."""
+"""A receptive field that reaches much farther than this is taken for one that sees everything."""
 
 
 class Region(NamedTuple):
@@ -137,7 +138,7 @@ def receptive_radius_px(model: SemanticNetwork) -> int | None:
     grid, margin = grid_px(model), model.margin_px
     like = next(model.parameters())
     half = 256 // grid * grid + grid
-    while half <= SEEN_AFAR_PX + grid:
+    while True:
         size = fitting_size(model, (2 * half + grid + 2 * margin, grid + 2 * margin))
         strip = like.new_zeros(1, 3, *size)
         block = half + margin // grid * grid
@@ -149,8 +150,14 @@ def receptive_radius_px(model: SemanticNetwork) -> int | None:
             middle = block - margin
             # A maximum that moves to another pixel of its cell (SegNet) leaves a 0 behind, no NaN.
             return max(middle - first, last - middle - grid, 0) + grid
+        if half > SEEN_AFAR_PX:
+            return None
         half *= 2
-    return None
+
+
+def tile_cost(radius_px: int, tile_px: int) -> float:
+    """How many times its own pixels a tile has with what must be seen around it."""
+    return (1 + 2 * radius_px / tile_px) ** 2
 
 
 def windows(length: int, *, size: int, overlap: int) -> list[tuple[int, int]]:
