@@ -50,7 +50,8 @@ class Effort:
             message says how to install it), shipped (those inside pixelkin), none; auto takes
             imagenet where installed, else shipped.
         one_step: spread activations by mean similarity to confident pixels, not by the walk.
-        crf: draw maps to the edges of the photo (dense CRF).
+        crf: draw confident regions to the edges of the photo (dense CRF).
+        crf_masks: draw the masks to them too.
         seed: of all trainings.
     """
 
@@ -62,6 +63,7 @@ class Effort:
     weights: Literal["auto", "imagenet", "shipped", "none"] = "auto"
     one_step: Flag = False
     crf: Annotated[bool, Parameter(negative="--no-crf")] = True
+    crf_masks: Flag = False
     seed: int = 0
 
     def options(self, *, instances: bool = False) -> Options:
@@ -90,7 +92,9 @@ class Effort:
             affinity=replace(start.affinity, steps=self.affinity_steps, weights=weights),
             network=replace(start.network, steps=self.network_steps, weights=weights),
             crf=start.crf if self.crf else replace(start.crf, iterations=0),
-            walk=replace(start.walk, method="one_step" if self.one_step else "walk"),
+            walk=replace(
+                start.walk, method="one_step" if self.one_step else "walk", crf=self.crf_masks
+            ),
             instances=replace(objects, irnet=irnet) if instances else None,
         )
 

@@ -86,15 +86,18 @@ class WalkOptions:
             confident cells instead, wherever these are.
         alpha: of the background map that takes part; the paper's is 16.
         power: β, see `grouping.random_walk.transition`.
-        steps: of the walk.
+        steps: of the walk; the paper's is 256, on larger things.
         radius: cells nearer than this are neighbours.
+        crf: draw the masks to the photo's edges. What the walk gives is softer than an activation
+            map; with the paper's parameters the background then eats small things.
     """
 
     method: Literal["walk", "one_step"] = "walk"
     alpha: float = 1.0
     power: float = 8.0
-    steps: int = 256
+    steps: int = 16
     radius: int = RADIUS_CELLS
+    crf: bool = False
 
 
 def to_tensor(

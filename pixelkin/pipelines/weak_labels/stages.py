@@ -159,6 +159,8 @@ def walk_maps(run: Run, options: maps.WalkOptions, crf: maps.CrfOptions) -> None
     """Stage "walk": activations spread over similar neighbours, and become label maps."""
     workspace, device = run.workspace, run.device()
     network = load_affinity_net(workspace.folder("affinity") / "model").to(device)
+    if not options.crf:
+        crf = replace(crf, iterations=0)
     for place, index, name in run.each("walk", lambda name: label_file(workspace, name)):
         found, classes = workspace.read_maps("activations", name)
         image = run.copies[place]
