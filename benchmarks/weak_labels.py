@@ -69,8 +69,8 @@ CLASSES = (
 
 HELD_OUT = 0.3
 BARE_BACKGROUND = 0.6
-"""Of a bare activation map. Ahn & Kwak take .2, which is far less on things as small as these: of .2 to
-.6 this was the best on the training photos that the exponents were chosen on (ADR 0009)."""
+"""Of a bare activation map. Ahn & Kwak take .2; of .2 to .6 this was best on the training photos
+that the exponents were chosen on (ADR 0009)."""
 
 ROWS = {
     "activations": "activation maps",
