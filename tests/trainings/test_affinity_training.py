@@ -138,6 +138,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     print(f"apart {apart / whole:.2g} of the weights, {apart / way:.2g} of the way")
     assert way > 1e-4 * whole
     assert apart < 1e-6 * whole
+    assert apart < 1e-3 * way
 
 
 if __name__ == "__main__":
