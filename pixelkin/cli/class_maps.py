@@ -161,7 +161,8 @@ def evaluate_class_maps(
     stages: Stages,
 ) -> int:
     """Judge semantic models; prints a table per model, or one JSON object."""
-    from pixelkin.evaluation.semantic import SemanticEvaluation, text_table
+    from pixelkin.evaluation.semantic import SemanticEvaluation
+    from pixelkin.evaluation.text_table import text_table
 
     source = _judged(data, stills)
     # All are loaded first: a missing checkpoint must not show after an hour of another.

@@ -88,10 +88,11 @@ def evaluate_stills(
     if json:
         print(json_text.dumps(done))
         return 0
-    from pixelkin.evaluation.instance import text_table
+    from pixelkin.evaluation.text_table import text_table
 
     for name, values in done.items():
-        table = text_table({key: value for key, value in values.items() if "/" in key})
+        measured = {key: value for key, value in values.items() if "/" in key}
+        table = text_table(measured, lone_class=False)
         print(f"{name}: {len(source)} images, {values['objects']:.0f} objects, "
               f"{values['objects_found']:.0f} found, {values['seconds_per_image']:.3f} s an image\n"
               f"{table}\n")  # fmt: skip

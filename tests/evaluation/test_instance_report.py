@@ -16,7 +16,6 @@ from pixelkin.evaluation.instance import (
     StillPair,
     Truth,
     evaluate_instances,
-    text_table,
 )
 from pixelkin.evaluation.instance.stills import _complement
 from pixelkin.masks import encode_rle
@@ -95,20 +94,6 @@ def test_values_may_be_read_between_stills():
 def test_measures_of_one_class_do_not_apply_to_two():
     assert {"leaves", "microscopy"}.isdisjoint(InstanceEvaluation(("a", "b")).measures)
     assert set(InstanceEvaluation(("a", "b"), measures=["leaves"]).measures) == {"leaves"}
-
-
-def test_table():
-    truth, _ = random_stills(3, count=1, crowds=False, ignore=False, classes=2)[0]
-    values = evaluate_instances([(truth, perfect(truth))], ("a", "bicycle"), measures=["coco"])
-    lines = text_table(values).splitlines()
-    assert lines[0].split()[:3] == ["coco", "AP", "AP50"]
-    assert lines[1].split()[:2] == ["1.000", "1.000"]
-    assert "-" in lines[1].split()  # No large object is there.
-    assert lines[3].split() == ["class", "coco/AP", "coco/AP50"]
-    assert lines[5].split()[0] == "bicycle"
-    assert len(set(map(len, lines[:2]))) == len(set(map(len, lines[3:]))) == 1
-    assert text_table({}) == ""
-    assert "-" in text_table({"coco/AP": math.nan})
 
 
 def test_mistakes_are_told():

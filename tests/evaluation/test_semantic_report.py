@@ -17,7 +17,6 @@ from pixelkin.evaluation.semantic import (
     SemanticEvaluation,
     confusion_picture,
     evaluate_maps,
-    text_table,
 )
 from pixelkin.structures import IGNORE, Sample
 
@@ -83,39 +82,6 @@ def test_real_annotations(shared_data):
     assert values["overlap/IoU/road"] > values["overlap/IoU/pole"]
     assert values["boundary/F"] > 0.95
     assert math.isfinite(sum(values.values()))
-
-
-def test_table():
-    truth, predicted = random_maps(2)
-    evaluation = SemanticEvaluation(("road", "car", "sky", "traffic light"), measures=MEASURES[:3])
-    evaluation.update(truth, predicted)
-    values = evaluation.compute()
-    lines = text_table(values).splitlines()
-    assert lines[0].split()[:3] == ["overlap", "mIoU", "pixel_accuracy"]
-    assert lines[1].split()[0] == f"{values['overlap/mIoU']:.3f}"
-    start = next(i for i, line in enumerate(lines) if line.startswith("class"))
-    assert lines[start].split()[1] == "overlap/IoU"
-    assert len({len(line) for line in lines[start : start + 5]}) == 1
-    row = lines[start + 4]
-    assert row.startswith("traffic light")
-    assert row.split()[2] == f"{values['overlap/IoU/traffic light']:.3f}"
-    assert "cityscapes/category_IoU" in lines[start + 6]
-    categories = [line.split()[0] for line in lines[start + 7 :]]
-    assert categories == ["flat", "vehicle", "sky", "object"]
-    assert lines[start + 7].split()[2] == "-"
-    assert text_table({}) == ""
-
-
-def test_table_with_columns_that_have_gaps():
-    truth, predicted = random_maps(2)
-    values = evaluate_maps(
-        [(truth, predicted)], NAMES, measures=["overlap", "lanes"], background=["road"]
-    )
-    lines = text_table(values).splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("class"))
-    assert lines[start + 1].split()[0] == "road"
-    assert lines[start + 1].split()[-3:] == ["-", "-", "-"]
-    assert lines[start + 2].split()[-1] == f"{values['lanes/F1_5px/car']:.3f}"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from pixelkin.evaluation.instance.report import (
     MEASURES,
     InstanceEvaluation,
     evaluate_instances,
-    text_table,
 )
 from pixelkin.evaluation.instance.stills import AnnotatedStill, StillPair, Truth
 from pixelkin.evaluation.instance.voc import VocRegionAP
@@ -34,5 +33,4 @@ __all__ = [
     "Truth",
     "VocRegionAP",
     "evaluate_instances",
-    "text_table",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from pixelkin.errors import PixelkinError
 from pixelkin.evaluation.instance.cityscapes import CityscapesAP
@@ -104,41 +103,3 @@ def evaluate_instances(
     for truth, found in pairs:
         evaluation.update(truth, found)
     return evaluation.compute()
-
-
-def text_table(values: Mapping[str, float]) -> str:
-    """What `compute` gives as aligned lines: a block per measure, then a line per class.
-
-    With one class there are no lines of classes, since they would say the same again.
-    """
-    blocks: dict[str, list[tuple[str, float]]] = {}
-    columns: dict[str, dict[str, float]] = {}
-    for key, value in values.items():
-        measure, name, *class_name = key.split("/", 2)
-        if class_name:
-            columns.setdefault(f"{measure}/{name}", {})[class_name[0]] = value
-        else:
-            blocks.setdefault(measure, []).append((name, value))
-    width = max(map(len, [*blocks, ""]))
-    lines = []
-    for measure, entries in blocks.items():
-        cells = [(max(len(name), 6), name, value) for name, value in entries]
-        lines.append(" ".join([f"{measure:{width}}", *(f"{n:>{w}}" for w, n, _ in cells)]))
-        lines.append(" ".join([f"{'':{width}}", *(f"{_cell(v):>{w}}" for w, _, v in cells)]))
-    class_names = list(next(iter(columns.values()), {}))
-    if len(class_names) > 1:
-        lines += ["", *_class_lines(columns, class_names)]
-    return "\n".join(lines)
-
-
-def _class_lines(columns: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> list[str]:
-    width = max(map(len, ["class", *names]))
-    lines = [" ".join([f"{'class':{width}}", *columns])]
-    for name in names:
-        cells = [f"{_cell(column[name]):>{len(title)}}" for title, column in columns.items()]
-        lines.append(" ".join([f"{name:{width}}", *cells]))
-    return lines
-
-
-def _cell(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -17,7 +17,6 @@ from pixelkin.evaluation.semantic.report import (
     MEASURES,
     SemanticEvaluation,
     evaluate_maps,
-    text_table,
 )
 from pixelkin.evaluation.semantic.scores import (
     ade_score,
@@ -68,6 +67,5 @@ __all__ = [
     "precision_by_class",
     "recall_by_class",
     "surface_distances_mm",
-    "text_table",
     "volume_scores",
 ]
