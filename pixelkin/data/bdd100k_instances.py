@@ -12,9 +12,9 @@ from jaxtyping import Int64, UInt8
 
 from pixelkin.data.bdd100k import bdd_files, read_bitmask
 from pixelkin.data.class_maps import REMEDY
-from pixelkin.data.instance_png import read_image, rles_by_id
+from pixelkin.data.instance_png import InstancesAndIgnore, MaskedStills, rles_by_id
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import Instance, InstanceSample
+from pixelkin.structures import Instance
 
 INSTANCE_CLASSES = (
     "pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
@@ -25,7 +25,7 @@ CROWD, IGNORED = 1 << 1, 1 << 0
 """Bits of G; above them lie occluded, 1 << 2, and truncated, 1 << 3."""
 
 
-class BddInstances:
+class BddInstances(MaskedStills):
     """The 10k images of a split with the instances of `labels/ins_seg/bitmasks`.
 
     R is the category, 0 background; G holds truncated << 3, occluded << 2, crowd << 1 and ignore;
@@ -42,21 +42,11 @@ class BddInstances:
             disagree about category or attributes.
     """
 
-    names: list[str]
-    class_names: tuple[str, ...] = INSTANCE_CLASSES
-
     def __init__(self, root: str | os.PathLike[str], split: str = "train") -> None:
-        self._files = bdd_files(root, split, "10k", "ins_seg/bitmasks")
-        self.names = list(self._files)
+        super().__init__(bdd_files(root, split, "10k", "ins_seg/bitmasks"), INSTANCE_CLASSES)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> InstanceSample:
-        name = self.names[index]
-        image_path, mask = self._files[name]
-        image = read_image(image_path)
-        pixels = read_bitmask(mask, size_hw=image.shape[:2])
+    def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
+        pixels = read_bitmask(mask, size_hw=size_hw)
         ids, kinds = bitmask_ids(pixels, mask)
         ignored = [number for number, (_, flags) in kinds.items() if flags & IGNORED]
         unknown = np.isin(ids, ignored)
@@ -64,7 +54,7 @@ class BddInstances:
             Instance(rle, kinds[number][0] - 1, bool(kinds[number][1] & CROWD), str(number))
             for number, rle in rles_by_id(np.where(unknown, 0, ids)).items()
         )
-        return InstanceSample(image, instances, name, rles_by_id(unknown.view(np.uint8)).get(1))
+        return instances, rles_by_id(unknown.view(np.uint8)).get(1)
 
 
 def bitmask_ids(

@@ -10,10 +10,16 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Int64
 
-from pixelkin.data.instance_png import read_image, read_indices, require_folder, rles_by_id
+from pixelkin.data.instance_png import (
+    InstancesAndIgnore,
+    MaskedStills,
+    read_indices,
+    require_folder,
+    rles_by_id,
+)
 from pixelkin.data.splits import unknown_split
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import Instance, InstanceSample
+from pixelkin.structures import Instance
 
 Annotation = Literal["gtFine", "gtCoarse"]
 
@@ -32,7 +38,7 @@ _IMAGE_END = "_leftImg8bit.png"
 _LAYOUT = "the Cityscapes layout: leftImg8bit/<split>/<city>/<city>_<seq>_<frame>_leftImg8bit.png"
 
 
-class Cityscapes:
+class Cityscapes(MaskedStills):
     """The images of a split (2,975 of train, 500 of val), names `<city>_<sequence>_<frame>`.
 
     A pixel of `…_instanceIds.png` (16 bits) is the label id times 1000 plus a running number where
@@ -51,9 +57,6 @@ class Cityscapes:
             is corrupt or no 16-bit index PNG, sizes differ, or a pixel is no Cityscapes id.
     """
 
-    names: list[str]
-    class_names: tuple[str, ...] = tuple(THING_IDS.values())
-
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -61,26 +64,19 @@ class Cityscapes:
         *,
         annotation: Annotation = "gtFine",
     ) -> None:
-        self._files = city_files(root, split, annotation=annotation, kind="instanceIds")
-        self.names = list(self._files)
+        files = city_files(root, split, annotation=annotation, kind="instanceIds")
+        super().__init__(files, tuple(THING_IDS.values()))
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> InstanceSample:
-        name = self.names[index]
-        image_path, mask = self._files[name]
-        image = read_image(image_path)
-        ids = read_instance_ids(mask, size_hw=image.shape[:2])
+    def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
+        ids = read_instance_ids(mask, size_hw=size_hw)
         things = list(THING_IDS)
-        instances = [
+        instances = tuple(
             Instance(rle, things.index(label), label == number, str(number))
             for number, rle in rles_by_id(ids).items()
             if (label := number // _COUNTED_ABOVE or number) in THING_IDS
-        ]
+        )
         void = np.isin(ids, list(VOID_IDS))
-        ignore = rles_by_id(void.view(np.uint8)).get(1)
-        return InstanceSample(image, tuple(instances), name, ignore)
+        return instances, rles_by_id(void.view(np.uint8)).get(1)
 
 
 def city_files(

@@ -8,19 +8,19 @@ import os
 from pathlib import Path
 
 from pixelkin.data.instance_png import (
+    InstancesAndIgnore,
+    MaskedStills,
     index_instances,
-    read_image,
     read_index_png,
     require_folder,
 )
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import InstanceSample
 
 _LAYOUT = "the CVPPP layout: plant001_rgb.png and plant001_label.png"
 _IMAGE_END = "_rgb.png"
 
 
-class Cvppp:
+class Cvppp(MaskedStills):
     """Images `plantNNN_rgb.png` with index masks `plantNNN_label.png`; an id's `key` is the id.
 
     Args:
@@ -32,32 +32,21 @@ class Cvppp:
             file is corrupt, sizes differ, or a mask is not an index PNG.
     """
 
-    names: list[str]
-    class_names: tuple[str, ...] = ("leaf",)
-
     def __init__(self, root: str | os.PathLike[str]) -> None:
         base = require_folder(root, _LAYOUT)
         pattern = f"[!.]*{_IMAGE_END}"
         images = sorted(base.glob(pattern)) or sorted(base.glob(f"[!.]*/{pattern}"))
         if not images:
             raise PixelkinError(f"{base} holds no *{_IMAGE_END}: expected {_LAYOUT}")
-        self._files: dict[str, tuple[Path, Path]] = {}
+        files: dict[str, tuple[Path, Path]] = {}
         for image in images:
             stem = image.name.removesuffix(_IMAGE_END)
             mask = image.with_name(f"{stem}_label.png")
             if not mask.is_file():
                 raise PixelkinError(f"{image} has no mask: expected {mask.name} beside it; add it")
-            self._files[image.with_name(stem).relative_to(base).as_posix()] = (image, mask)
-        self.names = list(self._files)
+            files[image.with_name(stem).relative_to(base).as_posix()] = (image, mask)
+        super().__init__(files, ("leaf",))
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> InstanceSample:
-        name = self.names[index]
-        image_path, mask = self._files[name]
-        image = read_image(image_path)
-        labels = read_index_png(mask, size_hw=image.shape[:2])
-        remedy = "give every leaf its id, from 1"
-        leaves, ignore = index_instances(labels, mask, remedy=remedy)
-        return InstanceSample(image, leaves, name, ignore)
+    def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
+        labels = read_index_png(mask, size_hw=size_hw)
+        return index_instances(labels, mask, remedy="give every leaf its id, from 1")

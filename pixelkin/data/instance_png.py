@@ -7,7 +7,7 @@ the id of its instance: 0 background, 255 unknown.
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +33,45 @@ _EXIF_ORIENTATION = 274
 _Decoded = TypeVar("_Decoded")
 
 
-class InstancePng:
+InstancesAndIgnore = tuple[tuple[Instance, ...], bytes | None]
+"""The objects of a still, and COCO counts of what belongs to nobody knows what."""
+
+
+class MaskedStills:
+    """Stills whose instances stand in one mask file each; a data set says how to read it.
+
+    Args:
+        files: name → image and mask.
+        class_names: of the categories.
+    """
+
+    names: list[str]
+    class_names: tuple[str, ...]
+
+    def __init__(
+        self, files: Mapping[str, tuple[Path, Path]], class_names: tuple[str, ...]
+    ) -> None:
+        self._files = files
+        self.names = list(files)
+        self.class_names = class_names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> InstanceSample:
+        name = self.names[index]
+        image_path, mask = self._files[name]
+        image = read_image(image_path)
+        size_hw = (image.shape[0], image.shape[1])
+        instances, ignore = self._read_instances(mask, size_hw)
+        return InstanceSample(image, instances, name, ignore)
+
+    def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
+        """What a mask holds; its image has `size_hw`."""
+        raise NotImplementedError
+
+
+class InstancePng(MaskedStills):
     """Images and masks of the same stem, the mask's with `mask_suffix` appended.
 
     Every id in the PNG (8-bit grey or palette, or 16-bit grey) is an instance, in ascending order,
@@ -54,9 +92,6 @@ class InstancePng:
             is corrupt, sizes differ, a mask is not an index PNG, or its 255 may be an instance.
     """
 
-    names: list[str]
-    class_names: tuple[str, ...]
-
     def __init__(
         self,
         images_dir: str | os.PathLike[str],
@@ -69,36 +104,28 @@ class InstancePng:
     ) -> None:
         images = images_by_stem(images_dir)
         masks = require_folder(masks_dir, f"index PNGs named <image>{mask_suffix}.png")
-        self.class_names = (class_name,)
         self._binary = binary
-        self._files: dict[str, tuple[Path, Path]] = {}
+        files: dict[str, tuple[Path, Path]] = {}
         for stem, image in images.items():
             mask = masks / f"{stem}{mask_suffix}.png"
             if mask.is_file():
-                self._files[stem] = (image, mask)
+                files[stem] = (image, mask)
             elif not skip_missing:
                 raise PixelkinError(
                     f"{image.name} has no mask: expected {mask}; add it, or pass skip_missing=True"
                 )
-        if not self._files:
+        if not files:
             raise PixelkinError(
                 f"no image of {images_dir} has a mask in {masks}: expected names like "
                 f"{next(iter(images))}{mask_suffix}.png; check mask_suffix"
             )
-        self.names = list(self._files)
+        super().__init__(files, (class_name,))
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> InstanceSample:
-        name = self.names[index]
-        image_path, mask = self._files[name]
-        image = read_image(image_path)
-        labels = read_index_png(mask, size_hw=image.shape[:2])
+    def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
+        labels = read_index_png(mask, size_hw=size_hw)
         if self._binary:
             labels = (labels != 0).astype(np.int64)
-        instances, ignore = index_instances(labels, mask, remedy="pass binary=True")
-        return InstanceSample(image, instances, name, ignore)
+        return index_instances(labels, mask, remedy="pass binary=True")
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:

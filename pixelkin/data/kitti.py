@@ -13,9 +13,15 @@ from jaxtyping import Int64
 from pixelkin.data.cityscapes import THING_IDS, VOID_IDS
 from pixelkin.data.cityscapes_semantic import CITYSCAPES_CLASSES, train_ids
 from pixelkin.data.class_maps import REMEDY, ClassMapFiles, paired_files, read_byte_indices
-from pixelkin.data.instance_png import read_image, read_indices, require_folder, rles_by_id
+from pixelkin.data.instance_png import (
+    InstancesAndIgnore,
+    MaskedStills,
+    read_indices,
+    require_folder,
+    rles_by_id,
+)
 from pixelkin.errors import PixelkinError
-from pixelkin.structures import IGNORE, Instance, InstanceSample
+from pixelkin.structures import IGNORE, Instance
 
 _LAYOUT = "KITTI's data_semantics: training/image_2/<name>.png, semantic/ and instance/ beside it"
 _PER_LABEL = 256
@@ -41,7 +47,7 @@ class KittiSemantic(ClassMapFiles):
         return train_ids(read_byte_indices(path, size_hw=size_hw), path)
 
 
-class KittiInstances:
+class KittiInstances(MaskedStills):
     """The instances of the 200 training images, from the 16-bit PNGs of `instance/`.
 
     A pixel is label id · 256 + number. Number 0 of one of the eight classes with instances is a
@@ -55,21 +61,11 @@ class KittiInstances:
             index PNG, sizes differ, or a pixel is no label id of Cityscapes.
     """
 
-    names: list[str]
-    class_names: tuple[str, ...] = tuple(THING_IDS.values())
-
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._files = _files(root, "instance")
-        self.names = list(self._files)
+        super().__init__(_files(root, "instance"), tuple(THING_IDS.values()))
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> InstanceSample:
-        name = self.names[index]
-        image_path, mask = self._files[name]
-        image = read_image(image_path)
-        labels, numbers = read_kitti_instances(mask, size_hw=image.shape[:2])
+    def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
+        labels, numbers = read_kitti_instances(mask, size_hw=size_hw)
         things = list(THING_IDS)
         single = np.where(np.isin(labels, things), labels * _PER_LABEL + numbers, 0)
         instances = tuple(
@@ -77,8 +73,7 @@ class KittiInstances:
             for pixel, rle in rles_by_id(single).items()
         )
         void = np.isin(labels, [*VOID_IDS, IGNORE])
-        ignore = rles_by_id(void.view(np.uint8)).get(1)
-        return InstanceSample(image, instances, name, ignore)
+        return instances, rles_by_id(void.view(np.uint8)).get(1)
 
 
 def read_kitti_instances(
