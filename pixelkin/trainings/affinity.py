@@ -6,7 +6,6 @@ J. Ahn, S. Kwak, CVPR 2018, section 3.2 and 3.3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from pixelkin.checkpoint import load_into, load_state, read_config, save_checkpoint
-from pixelkin.data.appearance import ColourJitter
-from pixelkin.data.instance_crops import InstanceCrops
-from pixelkin.data.semantic_crops import collate_semantic
-from pixelkin.data.transforms import Compose, RandomWindow
 from pixelkin.engine import Training
 from pixelkin.grouping.affinity import RADIUS_CELLS, half_plane_offsets, pair_distances
 from pixelkin.losses.affinity import AFFINITY_WEIGHTS, affinity_labels, affinity_losses
@@ -27,6 +22,7 @@ from pixelkin.structures import Batch, Sample
 from pixelkin.trainings.backbones import backbone_of
 from pixelkin.trainings.instance_losses import cell_labels
 from pixelkin.trainings.optimisation import Optimisation, adamw
+from pixelkin.trainings.regions import region_training
 
 ARCHITECTURE = "affinity_net"
 
@@ -59,34 +55,17 @@ def affinity_training(
         "network": {"last_stride": 16 if optimisation.weights == "shipped" else 32},
     }
     model = build_affinity_net(config)
-    optimizer, schedule = adamw(model, optimisation)
-    transform = Compose(
-        (
-            RandomWindow(window_hw, scale=(0.7, 1.4), rotate_degrees=8, flip=True),
-            ColourJitter(brightness=0.2, contrast=0.3, gamma=0.2, saturation=0.3, hue_degrees=5),
-        )
-    )
     offsets = half_plane_offsets(radius)
-    return Training(
-        model=model,
+    return region_training(
+        model,
+        samples,
         loss=lambda m, batch: affinity_loss(m, batch, offsets=offsets),
         loss_weights=AFFINITY_WEIGHTS,
-        optimizer=optimizer,
-        schedule=schedule,
-        data=InstanceCrops(samples, transform, repeats=optimisation.repeats(len(samples))),
-        collate=collate_semantic,
-        batch_size=optimisation.batch_size,
-        steps=optimisation.steps,
-        workers=optimisation.workers,
-        clip_norm=5.0,
+        optimisers=adamw(model, optimisation),
+        optimisation=optimisation,
+        window_hw=window_hw,
         save=lambda m, folder: save_checkpoint(folder, m.state_dict(), config, CARD),
-        config={
-            **config,
-            **asdict(optimisation),
-            "radius": radius,
-            "images": len(samples),
-            "window_hw": list(window_hw),
-        },
+        config={**config, "radius": radius},
     )
 
 

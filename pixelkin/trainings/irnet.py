@@ -9,7 +9,6 @@ AdamW's steps do not depend on the scale of the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pixelkin.checkpoint import load_into, load_state, read_config, save_checkpoint
-from pixelkin.data.appearance import ColourJitter
-from pixelkin.data.instance_crops import InstanceCrops
-from pixelkin.data.semantic_crops import collate_semantic
-from pixelkin.data.transforms import Compose, RandomWindow
 from pixelkin.engine import Training
 from pixelkin.grouping.affinity import half_plane_offsets
 from pixelkin.grouping.boundary_affinity import TRAINING_RADIUS_CELLS
@@ -35,6 +30,7 @@ from pixelkin.structures import Batch, Sample
 from pixelkin.trainings.backbones import backbone_of
 from pixelkin.trainings.instance_losses import cell_labels
 from pixelkin.trainings.optimisation import Optimisation, adamw
+from pixelkin.trainings.regions import region_training
 
 ARCHITECTURE = "irnet"
 
@@ -76,16 +72,10 @@ def irnet_training(
         "network": {"last_stride": 16 if optimisation.weights == "shipped" else 32},
     }
     model = build_irnet(config, freeze_backbone=frozen)
-    optimizer, schedule = adamw(model, optimisation)
+    optimisers = adamw(model, optimisation)
     if frozen:
         # Its stages were made to learn by the optimiser's groups.
         model.backbone.requires_grad_(False)
-    transform = Compose(
-        (
-            RandomWindow(window_hw, scale=(0.7, 1.4), rotate_degrees=8, flip=True),
-            ColourJitter(brightness=0.2, contrast=0.3, gamma=0.2, saturation=0.3, hue_degrees=5),
-        )
-    )
     offsets = half_plane_offsets(radius)
 
     def save(trained: nn.Module, folder: Path) -> None:
@@ -93,26 +83,16 @@ def irnet_training(
         measure_displacement_mean(trained, spread_images(samples, device=trained.mean.device))
         save_checkpoint(folder, trained.state_dict(), config, CARD)
 
-    return Training(
-        model=model,
+    return region_training(
+        model,
+        samples,
         loss=lambda m, batch: irnet_loss(m, batch, offsets=offsets),
         loss_weights=IRNET_WEIGHTS,
-        optimizer=optimizer,
-        schedule=schedule,
-        data=InstanceCrops(samples, transform, repeats=optimisation.repeats(len(samples))),
-        collate=collate_semantic,
-        batch_size=optimisation.batch_size,
-        steps=optimisation.steps,
-        workers=optimisation.workers,
-        clip_norm=5.0,
+        optimisers=optimisers,
+        optimisation=optimisation,
+        window_hw=window_hw,
         save=save,
-        config={
-            **config,
-            **asdict(optimisation),
-            "radius": radius,
-            "images": len(samples),
-            "window_hw": list(window_hw),
-        },
+        config={**config, "radius": radius},
     )
 
 

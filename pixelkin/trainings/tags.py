@@ -18,7 +18,6 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor, nn
 
 from pixelkin.checkpoint import load_into, load_state, read_config, save_checkpoint
-from pixelkin.data.appearance import ColourJitter
 from pixelkin.data.tag_windows import TaggedWindows, collate_tags
 from pixelkin.data.transforms import Compose, RandomWindow
 from pixelkin.engine import Training
@@ -27,6 +26,7 @@ from pixelkin.models.tag_classifier import TagClassifier, small_tag_classifier, 
 from pixelkin.structures import TagBatch
 from pixelkin.trainings.backbones import backbone_of
 from pixelkin.trainings.optimisation import Optimisation, adamw
+from pixelkin.trainings.regions import COLOUR, LEAN_DEGREES
 
 ARCHITECTURE = "tag_classifier"
 
@@ -72,10 +72,10 @@ def tag_training(
             RandomWindow(
                 window_hw,
                 scale=(SCALE[0] * WINDOW_SHARE, SCALE[1] * WINDOW_SHARE),
-                rotate_degrees=8,
+                rotate_degrees=LEAN_DEGREES,
                 flip=True,
             ),
-            ColourJitter(brightness=0.2, contrast=0.3, gamma=0.2, saturation=0.3, hue_degrees=5),
+            COLOUR,
         )
     )
     return Training(

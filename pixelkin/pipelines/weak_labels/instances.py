@@ -9,9 +9,8 @@ Relations", CVPR 2019. Two more stages of the same run:
       instances/           NAME.png and labels.json: the same as index maps and as COCO
 
 The regions are those that AffinityNet learns from. The paper makes its own, with constants for
-the background: above .3 is foreground, below .05 background. Those of the background maps part at
-.28 (α = 4) and .09 (α = 24), nearly there; so the dense CRF, which takes most of the time, runs
-once, and one folder of regions shows what both networks learn from.
+the background (above .3 is foreground, below .05 background); so the dense CRF, which takes most of
+the time, runs once, and one folder of regions shows what both networks learn from.
 """
 
 from __future__ import annotations
