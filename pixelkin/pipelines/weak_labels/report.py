@@ -155,10 +155,9 @@ def _activations(run: Run, name: str, image: Picture) -> Picture:
 
 
 def _walk(run: Run, name: str, image: Picture) -> Picture:
+    """Each class's share against the background."""
     scores, classes = run.workspace.read_maps("walk", name)
-    return _coloured(
-        image, scores[1:] / scores[1:].amax((1, 2), keepdim=True).clamp_min(1e-6), classes
-    )
+    return _coloured(image, scores[1:] / (scores[1:] + scores[:1]).clamp_min(1e-6), classes)
 
 
 def _coloured(image: Picture, maps: Float[Tensor, "k h w"], classes: Sequence[int]) -> Picture:
@@ -168,9 +167,9 @@ def _coloured(image: Picture, maps: Float[Tensor, "k h w"], classes: Sequence[in
     strength, which = maps.max(0)
     colours = palette()[np.array(classes)[which.numpy()] + 1].astype(np.float32)
     size = image.shape[1::-1]
-    share = cv2.resize(strength.clamp(0, 1).numpy(), size, interpolation=cv2.INTER_LINEAR)[
-        ..., None
-    ]
+    # Squared, so that what is weak everywhere does not tint the whole photo.
+    strong = strength.clamp(0, 1).square().numpy()
+    share = cv2.resize(strong, size, interpolation=cv2.INTER_LINEAR)[..., None]
     colours = cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST_EXACT)
     mixed = _dimmed(image) * (1 - 0.85 * share) + colours * 0.85 * share
     return np.asarray(mixed.round(), np.uint8)
