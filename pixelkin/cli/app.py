@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
 from pixelkin import __version__
 from pixelkin.cli.check import check
+from pixelkin.cli.compare import compare
 from pixelkin.cli.convert import convert
 from pixelkin.cli.demo import demo
 from pixelkin.cli.evaluate import evaluate
@@ -42,7 +43,7 @@ app = App(
     result_action="return_value",
 )
 _VERBS: tuple[Callable[..., int], ...] = (
-    track, predict, demo, train, label, evaluate, check, export, convert,
+    track, predict, demo, train, label, evaluate, compare, check, export, convert,
 )  # fmt: skip
 for _place, _verb in enumerate(_VERBS):
     app.command(_verb, sort_key=_place)
