@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -15,9 +15,10 @@ from pixelkin.loading import DEFAULT
 from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm, trainable
 from pixelkin.models.imagenet import load_efficientnet_lite0
 
-Weights = Literal["imagenet", "shipped", "none"]
+Weights = Literal["auto", "imagenet", "shipped", "none"]
 """What a backbone starts from: `models.imagenet` (a package of its own), the weights of the model
-for clips that comes with pixelkin (they end at stride 16), or random ones."""
+for clips that comes with pixelkin (they end at stride 16), or random ones. "auto" takes the shipped
+ones where they reach, else ImageNet's."""
 
 FROZEN_STAGES = 2
 """The backbone's stem and so many of its stages keep ImageNet's weights: edges and colours are the
@@ -43,23 +44,51 @@ def start_from(backbone: TimmBackbone, weights: Weights) -> None:
     """Fill a backbone EfficientNet-Lite0 with what its training starts from.
 
     Raises:
-        PixelkinError: the ImageNet weights are not installed, or the shipped ones end below the
-            backbone's last stage.
+        PixelkinError: the ImageNet weights are not installed, or the shipped ones are of another
+            network, or end below the backbone's last stage: batch normalisation is frozen in
+            these trainings, and a stage that starts at random could not be.
     """
-    if weights == "imagenet":
+    if weights == "none":
+        return
+    shipped = {} if weights == "imagenet" else shipped_tensors(backbone)
+    missing = [key for key in backbone.net.state_dict() if key not in shipped]
+    if weights == "imagenet" or (weights == "auto" and missing):
         load_efficientnet_lite0(backbone)
-    elif weights == "shipped":
-        shipped = load_state(DEFAULT)
-        prefix = "embedding.backbone.net."
-        own = {key.removeprefix(prefix): v for key, v in shipped.items() if key.startswith(prefix)}
-        wanted = backbone.net.state_dict()
-        missing = [key for key in wanted if key not in own]
-        if missing:
-            raise PixelkinError(
-                f"the shipped weights have no {missing[0]}: they end at stride 16; "
-                "choose the weights imagenet or none"
-            )
-        backbone.net.load_state_dict({key: own[key] for key in wanted})
+        return
+    if not shipped:
+        raise PixelkinError(
+            "the shipped weights are of EfficientNet-Lite0, the network's backbone is another; "
+            "choose the weights none, or timm where the training knows them"
+        )
+    if missing:
+        raise PixelkinError(
+            f"the shipped weights have no {missing[0]}: they end at stride 16; "
+            "choose the weights imagenet or none"
+        )
+    backbone.net.load_state_dict(shipped)
+
+
+def shipped_tensors(backbone: TimmBackbone) -> dict[str, Tensor]:
+    """The shipped tensors that a backbone has too; none where it is another network."""
+    prefix = "embedding.backbone.net."
+    own = {
+        key.removeprefix(prefix): tensor
+        for key, tensor in load_state(DEFAULT).items()
+        if key.startswith(prefix)
+    }
+    wanted = backbone.net.state_dict()
+    stages = {_stage(key) for key in own}
+    # Other EfficientNets have these tensors too, and more between them.
+    more = [key for key in wanted if _stage(key) in stages and key not in own]
+    common = {key: own[key] for key in wanted if key in own}
+    if more or any(wanted[key].shape != tensor.shape for key, tensor in common.items()):
+        return {}
+    return common
+
+
+def _stage(key: str) -> str:
+    """The top-level part that a tensor belongs to, such as blocks.3."""
+    return ".".join(key.split(".")[: 2 if key.startswith(_STAGES) else 1])
 
 
 def frozen_stages(weights: Weights) -> int:

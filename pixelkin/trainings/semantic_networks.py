@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
-from pixelkin.checkpoint import load_state
 from pixelkin.errors import PixelkinError
-from pixelkin.loading import DEFAULT
 from pixelkin.models.backbone import TimmBackbone
-from pixelkin.models.imagenet import load_efficientnet_lite0
 from pixelkin.semantic.checkpoints import build_network
-from pixelkin.trainings.backbones import FROZEN_STAGES
+from pixelkin.trainings.backbones import (
+    FROZEN_STAGES,
+    backbone_of,
+    shipped_tensors,
+    start_from,
+)
 
 Start = Literal["auto", "imagenet", "shipped", "timm", "none"]
 """What a backbone starts from: `models.imagenet` (a package of its own), the weights of the model
@@ -142,63 +143,31 @@ def start_network(config: Mapping[str, Any], start: Start) -> Started:
     if start == "timm":
         fetched = {**config, "network": {**config["network"], "pretrained": True}}
         model = build_network(fetched)
-        return Started(model, _names(model, _backbone(model).state_dict()), start)
+        return Started(model, _names(model, backbone_of(model).state_dict()), start)
     model = build_network(config)
     if start == "none" or (start == "auto" and not _fits_shipped(model)):
         return Started(model, frozenset(), "none")
-    backbone = _backbone(model)
+    backbone = backbone_of(model)
     if start == "imagenet":
-        load_efficientnet_lite0(backbone)
+        start_from(backbone, start)
         return Started(model, _names(model, backbone.state_dict()), start)
-    shipped = _shipped(backbone)
+    shipped = shipped_tensors(backbone)
     if not shipped:
         raise PixelkinError(
             "the shipped weights are of EfficientNet-Lite0, the network's backbone is another; "
             "choose the weights timm or none"
         )
+    # What lies above them starts at random, and its batch normalisation learns.
     backbone.net.load_state_dict(shipped, strict=False)
     return Started(model, _names(model, {f"net.{key}": None for key in shipped}), "shipped")
 
 
 def _fits_shipped(model: nn.Module) -> bool:
-    return any(isinstance(m, TimmBackbone) and bool(_shipped(m)) for m in model.modules())
-
-
-def _shipped(backbone: TimmBackbone) -> dict[str, torch.Tensor]:
-    """The shipped tensors that a backbone has too; none where it is another network."""
-    prefix = "embedding.backbone.net."
-    own = {
-        key.removeprefix(prefix): tensor
-        for key, tensor in load_state(DEFAULT).items()
-        if key.startswith(prefix)
-    }
-    wanted = backbone.net.state_dict()
-    stages = {_stage(key) for key in own}
-    # Other EfficientNets have these tensors too, and more between them.
-    more = [key for key in wanted if _stage(key) in stages and key not in own]
-    common = {key: own[key] for key in wanted if key in own}
-    if more or any(wanted[key].shape != tensor.shape for key, tensor in common.items()):
-        return {}
-    return common
-
-
-def _stage(key: str) -> str:
-    """The top-level part that a tensor belongs to, such as blocks.3."""
-    return ".".join(key.split(".")[: 2 if key.startswith("blocks.") else 1])
-
-
-def _backbone(model: nn.Module) -> TimmBackbone:
-    for module in model.modules():
-        if isinstance(module, TimmBackbone):
-            return module
-    raise PixelkinError(
-        f"{type(model).__name__} has no backbone that trained weights could fill; "
-        "choose the weights none"
-    )
+    return any(isinstance(m, TimmBackbone) and bool(shipped_tensors(m)) for m in model.modules())
 
 
 def _names(model: nn.Module, of_backbone: Mapping[str, Any]) -> frozenset[str]:
-    backbone = _backbone(model)
+    backbone = backbone_of(model)
     prefix = next(name for name, module in model.named_modules() if module is backbone)
     return frozenset(f"{prefix}.{key}" for key in of_backbone)
 

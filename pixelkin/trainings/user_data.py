@@ -165,7 +165,7 @@ def recipe(
     method: Method,
     data: str,
     stills: Stills = Stills(),
-    optimisation: Optimisation = Optimisation(steps=1500, weights="shipped"),  # noqa: B008
+    optimisation: Optimisation = Optimisation(steps=1500, weights="auto"),  # noqa: B008
     windows: Windows = Windows(),  # noqa: B008
     shrink: int = 0,
     network: NetworkShape = NetworkShape(px_per_unit=-1.0),  # noqa: B008

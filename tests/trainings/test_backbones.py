@@ -63,6 +63,22 @@ def test_shipped_weights_fill_what_they_reach():
     assert not torch.equal(model.backbone.net.conv_stem.weight, before)
     with pytest.raises(PixelkinError, match="end at stride 16; choose the weights imagenet or"):
         start_from(TimmBackbone("tf_efficientnet_lite0", strides=(32,)), "shipped")
+    with pytest.raises(PixelkinError, match="of EfficientNet-Lite0, the network's backbone is an"):
+        start_from(TimmBackbone("resnet18", strides=(32,)), "shipped")
+
+
+def test_auto_takes_the_shipped_weights_where_they_reach(monkeypatch):
+    taken = []
+    monkeypatch.setattr(backbones, "load_efficientnet_lite0", taken.append)
+    model, shipped = Net(), Net()
+    start_from(shipped.backbone, "shipped")
+    start_from(model.backbone, "auto")
+    stem = model.backbone.net.conv_stem.weight
+    assert torch.equal(stem, shipped.backbone.net.conv_stem.weight)
+    assert not taken
+    deep = TimmBackbone("tf_efficientnet_lite0", strides=(32,))
+    start_from(deep, "auto")
+    assert taken == [deep]
 
 
 def test_a_network_without_a_backbone_is_told():
