@@ -76,11 +76,12 @@ class PngMaps(ClassMapWriter):
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
         super().__init__(folder, class_names)
         (folder / self.inner).mkdir(parents=True)
+        for name in filter(None, self.class_names):
+            if name != name.strip() or name.splitlines() != [name]:
+                raise PixelkinError(f"class name {name!r} cannot stand in a line; rename it")
         write_class_names(folder / CLASSES_FILE, self.class_names)
-        listed = {n: name for n, name in enumerate(self.class_names) if name}
-        if read_class_list(folder / CLASSES_FILE) != listed:
-            strange = next(name for name in listed.values() if name.splitlines() != [name.strip()])
-            raise PixelkinError(f"class name {strange!r} cannot stand in a line; rename it")
+        # Names that are double are refused here, before any still is written.
+        read_class_list(folder / CLASSES_FILE)
 
     def write(self, sample: Sample, *, stem: str, image: str) -> None:
         """Append one still."""
