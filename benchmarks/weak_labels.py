@@ -17,7 +17,9 @@ photos, with the pixel labels of nobody else:
 - the trained network, which is told nothing; and, to be compared with the rows above, told the
   photo's tags too (classes that it has not are taken out).
 - the same network trained with the same steps on the pixel labels of the training photos, in
-  RUNS/full_SEED.
+  RUNS/full_SEED; of the seeds in `--full` only, where time is short.
+
+What was judged of a seed is kept in RUNS/judged_SEED.json and not judged again.
 
 Writes benchmarks/results/weak_labels.json, and with `--write-docs` a table to docs/model_zoo.md.
 """
@@ -27,7 +29,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -135,9 +136,11 @@ def asked_of(run: Path, full: Path, options: Options, *, device: str = "cpu") ->
     workspace = Workspace(run)
     classifier = load_classifier(workspace.folder("classifier") / "model")
     affinity_net = load_affinity_net(workspace.folder("affinity") / "model")
+    folders = {"network": workspace.folder("network"), "full": full}
     networks = {
-        "network": load_semantic_segmenter(workspace.folder("network") / "model", device=device),
-        "full": load_semantic_segmenter(full / "model", device=device),
+        name: load_semantic_segmenter(folder / "model", device=device)
+        for name, folder in folders.items()
+        if (folder / "model").is_dir()
     }
     bare = replace(options.crf, iterations=0)
     one_step = replace(options.walk, method="one_step")
@@ -180,7 +183,9 @@ def judge(ask: Asked, photos: Subset[Sample]) -> dict[str, Any]:
         classes = tuple(int(one) - 1 for one in present if 0 < one <= len(CLASSES))
         for name, labels in ask(sample, classes).items():
             counts[name].update(sample.labels, labels)
-    return {name: values_of(matrix.compute()) for name, matrix in counts.items()}
+    return {
+        name: values_of(matrix.compute()) for name, matrix in counts.items() if matrix.counts.any()
+    }
 
 
 def values_of(matrix: Float[np.ndarray, "c c"]) -> dict[str, Any]:
@@ -197,17 +202,22 @@ def run_seed(
     """Train what is not trained yet, and judge it."""
     options, machine = Options(), Machine("cpu" if arguments.cpu else "auto", arguments.precision)
     run, full = arguments.runs / f"tags_{seed}", arguments.runs / f"full_{seed}"
-    tags = arguments.runs / "tags.csv"
-    start = time.perf_counter()
+    judged = arguments.runs / f"judged_{seed}.json"
+    if judged.is_file():
+        found: dict[str, Any] = json.loads(judged.read_text("utf-8"))
+        return found
     label_photos(
-        arguments.ccp / "photos", tags, run, classes=CLASSES, options=options, seed=seed,
-        machine=machine, say=print,
+        arguments.ccp / "photos", arguments.runs / "tags.csv", run, classes=CLASSES,
+        options=options, seed=seed, machine=machine, say=print,
     )  # fmt: skip
-    spent = time.perf_counter() - start
-    copies = InMemory(photos, prepare=lambda sample: shrunk_sample(sample, options.long_side_px))
-    train_full(copies, full, options, seed=seed, machine=machine)  # type: ignore[arg-type]
-    values = judge(asked_of(run, full, options), held_out)
-    return {"seed": seed, "seconds_of_this_call": spent, "rows": values}
+    if seed in arguments.full and not (full / "model").is_dir():
+        copies = InMemory(
+            photos, prepare=lambda sample: shrunk_sample(sample, options.long_side_px)
+        )
+        train_full(copies, full, options, seed=seed, machine=machine)  # type: ignore[arg-type]
+    result = {"seed": seed, "rows": judge(asked_of(run, full, options), held_out)}
+    atomic_write(judged, json.dumps(result) + "\n")
+    return result
 
 
 def shrunk_sample(sample: Sample, long_side_px: int) -> Sample:
@@ -217,32 +227,34 @@ def shrunk_sample(sample: Sample, long_side_px: int) -> Sample:
     return replace(sample, image=image, labels=labels.astype(np.int64))
 
 
-def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and spread (standard deviation of the sample) of every row's mIoU."""
+def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Mean and spread (standard deviation of the sample) of every row's mIoU over its seeds."""
     found = {}
     for name in ROWS:
-        values = [one["rows"][name]["mIoU"] for one in seeds]
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-        found[name] = {"mIoU": float(np.mean(values)), "spread": spread}
+        values = [one["rows"][name]["mIoU"] for one in seeds if name in one["rows"]]
+        if values:
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            found[name] = {"mIoU": float(np.mean(values)), "spread": spread, "seeds": len(values)}
     return found
 
 
 def markdown(report: dict[str, Any]) -> str:
     rows = report["summary"]
-    full = rows["full"]["mIoU"]
+    full = rows["full"]["mIoU"] if "full" in rows else float("nan")
     lines = [
         f"`{COMMAND}`, [result](../benchmarks/results/weak_labels.json)",
         "",
-        f"{report['held_out']} held-out photos, {1 + len(CLASSES)} classes, "
-        f"{len(report['seeds'])} seeds, mean and standard deviation of mIoU. Rows above the "
-        "network are told which classes the photo shows.",
+        f"{report['held_out']} held-out photos, {1 + len(CLASSES)} classes, mean and standard "
+        "deviation of mIoU over seeds. Rows above the network are told which classes the photo "
+        "shows.",
         "",
         *table(
-            ["", "mIoU", "of full supervision"],
+            ["", "seeds", "mIoU", "of full supervision"],
             [
-                [title, cell(rows[name]["mIoU"], rows[name]["spread"]),
+                [title, str(rows[name]["seeds"]), cell(rows[name]["mIoU"], rows[name]["spread"]),
                  f"{rows[name]['mIoU'] / full:.0%}"]
                 for name, title in ROWS.items()
+                if name in rows
             ],
         ),
     ]  # fmt: skip
@@ -254,6 +266,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ccp", type=Path, required=True, help="folder of CCP")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--full", type=int, nargs="*", default=[0, 1, 2], help="seeds of these")
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
