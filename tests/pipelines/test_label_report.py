@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from rendered_photos import label, write_photos
+from rendered_photos import label
 
 from pixelkin.masks import read_indexed_png
 from pixelkin.pipelines.weak_labels import Extent
@@ -58,9 +58,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    root = tmp_path_factory.mktemp("reported")
-    write_photos(root)
+def ran(root, whole):
+    shutil.copytree(whole, root / "a run <1>")
+    shutil.rmtree(root / "a run <1>" / "report")
     run = label(root, root / "a run <1>")
     for stage in ("classifier", "affinity", "network"):
         # So few steps give one row alone, which is no curve.
