@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from torch import nn
 
@@ -28,10 +29,11 @@ from pixelkin.engine import train as run_training
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_write
 from pixelkin.models.semantic_network import SemanticNetwork
-from pixelkin.semantic.checkpoints import load_semantic_segmenter
-from pixelkin.semantic.scoring import evaluate_semantic
+from pixelkin.semantic.checkpoints import build_network, load_semantic_segmenter
+from pixelkin.semantic.scoring import class_order, evaluate_semantic
 from pixelkin.semantic.segmenter import SemanticSegmenter
 from pixelkin.semantic.tiling import fitting_size
+from pixelkin.trainings.semantic_networks import described
 from pixelkin.trainings.semantic_user_data import train_on_maps
 
 PLAN, DONE = "plan.json", "measures.json"
@@ -124,6 +126,8 @@ class Contest:
         Judged
     ]:  # fmt: skip
         """Train what is to be trained, judge all, and take their times one after another."""
+        for one in contestants:
+            self._check(one)
         folders: list[list[Path]] = []
         measures: list[list[dict[str, Any]]] = []
         for one in contestants:
@@ -144,6 +148,19 @@ class Contest:
             self._row(one, folder[0], image, done)
             for one, folder, done in zip(contestants, folders, measures, strict=True)
         ]
+
+    def _check(self, one: Contestant) -> None:
+        """Raise `PixelkinError` for what would otherwise show after hours of another training."""
+        names = self.judged.class_names
+        if one.network is None:
+            names = load_semantic_segmenter(one.name, device="cpu").class_names
+        else:
+            try:
+                with torch.device("meta"):
+                    build_network(described(one.network, names, one.settings.options.chosen()))
+            except PixelkinError as error:
+                raise PixelkinError(f"{one.name}: {error}") from error
+        class_order(names, self.judged.class_names)
 
     def _row(
         self,

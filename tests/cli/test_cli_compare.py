@@ -9,7 +9,11 @@ from PIL import Image
 
 from pixelkin.assess import comparison
 from pixelkin.cli import main
-from pixelkin.semantic.checkpoints import load_semantic_segmenter
+from pixelkin.semantic.checkpoints import (
+    build_network,
+    load_semantic_segmenter,
+    save_semantic_model,
+)
 from pixelkin.semantic.scoring import evaluate_semantic
 
 UNET, SEGNET = "unet:channels=2", "segnet:widths=2,2,2,2,2"
@@ -83,6 +87,18 @@ def test_two_networks_and_a_model_in_one_table(stills, tmp_path, capsys, monkeyp
     assert alone["training_seconds"] is None
 
 
+def test_a_model_of_other_classes_is_told_before_any_training(stills, tmp_path, capsys):
+    config = {
+        "architecture": "semantic_unet", "class_names": ["sky", "road"], "network": {"channels": 2},
+    }  # fmt: skip
+    save_semantic_model(build_network(config), tmp_path / "other", config, "")
+    out = tmp_path / "out"
+    tokens = (UNET, tmp_path / "other", "--data", f"pngs:{stills}", "--out", out, *BUDGET)
+    assert run(*tokens) == 1
+    assert "rename it, or choose" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def comparison_data(data):
     from pixelkin.trainings.semantic_user_data import MapStills
 
@@ -112,6 +128,7 @@ def test_a_time_gives_the_steps(stills, tmp_path, capsys):
         (["unet", "--seconds", "0"], "more than 0"),
         (["unet", "--validation", "0"], "leaves no still to judge"),
         (["unet", "--crop", "3"], "did you mean crop_px"),
+        (["unet", "light:channels=16"], "light:channels=16: the configuration does not describe"),
     ],
 )
 def test_mistakes_are_told_before_any_work(tokens, message, stills, tmp_path, capsys):
