@@ -28,6 +28,7 @@ from pixelkin.runtime import pick_device
 from pixelkin.semantic.checkpoints import load_semantic_segmenter
 from pixelkin.structures import Instances
 from pixelkin.trainings.affinity import affinity_training, load_affinity_net
+from pixelkin.trainings.backbones import backbone_of
 from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.semantic import Learning, semantic_training
 from pixelkin.trainings.tags import load_classifier, tag_training
@@ -207,7 +208,10 @@ def write_coco(run: Run) -> None:
 
 
 def train_network(run: Run, learning: Learning) -> None:
-    """Stage "network": label maps → a segmentation network, trained as on any others."""
+    """Stage "network": label maps → a segmentation network, trained as on any others.
+
+    Its backbone starts from the classifier's, which tells the classes already.
+    """
     names = [run.photos.names[index] for index in run.photos.with_tags()]
     samples = LabelledCopies(run.copies, [label_file(run.workspace, name) for name in names])
     training = semantic_training(
@@ -216,6 +220,10 @@ def train_network(run: Run, learning: Learning) -> None:
         class_names=("background", *run.photos.class_names),
         learning=replace(learning, seed=run.seed, workers=run.machine.workers),
     )
+    classifier = load_classifier(run.workspace.folder("classifier") / "model")
+    known = classifier.backbone.net.state_dict()
+    # A classifier that started from the shipped weights ends at stride 16; what lies above stays.
+    backbone_of(training.model).net.load_state_dict(known, strict=False)
     train_stage(run, "network", training)
 
 
