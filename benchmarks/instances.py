@@ -4,8 +4,9 @@
 
 Judges RUNS/{nuclei,ped}_{method}_{seed}/model on the stills that the recipe of the set held out,
 through `instances.scoring.evaluate_segmenter`, beside Otsu's threshold with watershed, which needs
-no training. `--train` trains what is missing, by recipes/nuclei.py and recipes/pedestrians.py in
-bf16-mixed; without it, missing checkpoints are left out and named.
+no training. A set that is not given stays as it was judged before. `--train` trains what is
+missing, by recipes/nuclei.py and recipes/pedestrians.py in bf16-mixed; without it, missing
+checkpoints are left out and named.
 
 Writes benchmarks/results/instances.json and a picture per set, and prints the table; with
 `--write-docs` also into docs/model_zoo.md. Spreads are standard deviations over seeds (n − 1).
@@ -358,7 +359,9 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
-    sets = {}
+    # A set that is not given stays as it was judged before.
+    before = json.loads(options.out.read_text("utf-8")) if options.out.is_file() else {}
+    sets = dict(before.get("sets", {}))
     for name, contest in CONTESTS.items():
         folder = getattr(options, name)
         if folder is not None:
