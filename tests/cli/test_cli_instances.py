@@ -20,7 +20,10 @@ from pixelkin.data.sources import FORMATS
 from pixelkin.instances.checkpoints import build_network, save_instance_model
 from pixelkin.trainings import TRAININGS
 
-VERBS = ["track", "predict", "demo", "train", "label", "evaluate", "check", "export", "convert"]
+VERBS = [
+    "track", "predict", "demo", "train", "label", "evaluate", "compare", "check", "export",
+    "convert",
+]  # fmt: skip
 
 
 def run(*arguments: object) -> int:
