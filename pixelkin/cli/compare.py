@@ -37,9 +37,9 @@ def compare(
     """Compare semantic networks on your data: quality, size, memory and speed.
 
     ```
-    pixelkin compare light unet segnet --data camvid:CamVid --seconds 600 --out compared
-    pixelkin compare light:weights=none unet:channels=16 --data pngs:FOLDER --seeds 0 1 2
-    pixelkin compare runs/a/model runs/b/model light --data voc:VOC2012 --out compared
+    pixelkin compare light unet segnet --data camvid:CamVid --seconds 600 --out x
+    pixelkin compare unet:channels=16 unet --data pngs:MAPS --seeds 0 1 2 --out y
+    pixelkin compare runs/a/model runs/b/model light --data voc:VOC2012 --out z
     ```
 
     A name (light, timm-fcn, deeplab-v3-plus, deeplab-v2, unet, segnet, fcn32s, fcn16s, fcn8s) is

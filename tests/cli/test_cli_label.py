@@ -122,6 +122,8 @@ def test_ctrl_c_between_trainings_says_how_to_go_on(root, tmp_path):
     pytest.importorskip("lightning")
     script = (
         "import os, signal, sys\n"
+        # Whoever runs the tests in the background may have it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pixelkin.cli import main\n"
         "from pixelkin.pipelines.weak_labels import photos\n"
         "read = photos.read_image\n"
