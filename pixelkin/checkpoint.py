@@ -150,6 +150,37 @@ def read_config(source: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
+def check_described(
+    config: Mapping[str, Any], path: Path, *, example: str, objects: Iterable[str] = ("network",)
+) -> None:
+    """Check the keys that describe a model with classes; those that are missing pass.
+
+    Args:
+        config: of a checkpoint.
+        path: of its file, for messages.
+        example: a name that a class may have.
+        objects: keys whose values are options.
+
+    Raises:
+        PixelkinError: `class_names` is no list of names, or one of `objects` no object.
+    """
+    names = config.get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise bad_key(path, "class_names", names, f'a list of names, such as ["{example}"]')
+    for key in objects:
+        options = config.get(key, {})
+        if not isinstance(options, dict):
+            raise bad_key(path, key, options, "an object with its options, such as {}")
+
+
+def bad_key(path: Path, key: str, value: object, expected: str) -> PixelkinError:
+    """The error of a key of a `config.json` that holds what it should not."""
+    return PixelkinError(
+        f"{path}: {key} is {value!r}, expected {expected}; correct the file, or copy or train the "
+        "model again"
+    )
+
+
 def load_state(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a checkpoint folder or hub id, on the CPU, in their saved dtypes."""
     folder = resolve(source)

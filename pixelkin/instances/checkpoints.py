@@ -17,6 +17,8 @@ from torch import nn
 
 from pixelkin.checkpoint import (
     CONFIG,
+    bad_key,
+    check_described,
     load_into,
     load_state,
     read_config,
@@ -163,22 +165,10 @@ def load_segmenter(
 
 def _check_config(config: Options, path: Path) -> None:
     """Raise `PixelkinError` where a key that is there holds another type than it should."""
-    names, shrink = config.get("class_names", []), config.get("shrink", 1)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _bad_key(path, "class_names", names, 'a list of names, such as ["nucleus"]')
+    check_described(config, path, example="nucleus", objects=("network", "grouping"))
+    shrink = config.get("shrink", 1)
     if type(shrink) is not int or shrink < 1:
-        raise _bad_key(path, "shrink", shrink, "a whole number from 1, such as 1")
-    for key in ("network", "grouping"):
-        options = config.get(key, {})
-        if not isinstance(options, dict):
-            raise _bad_key(path, key, options, "an object with its options, such as {}")
-
-
-def _bad_key(path: Path, key: str, value: object, expected: str) -> PixelkinError:
-    return PixelkinError(
-        f"{path}: {key} is {value!r}, expected {expected}; correct the file, or copy or train the "
-        "model again"
-    )
+        raise bad_key(path, "shrink", shrink, "a whole number from 1, such as 1")
 
 
 def save_instance_model(model: nn.Module, folder: Path, config: Options, card: str) -> None:

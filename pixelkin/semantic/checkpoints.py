@@ -16,6 +16,7 @@ from torch import nn
 
 from pixelkin.checkpoint import (
     CONFIG,
+    check_described,
     load_into,
     load_state,
     read_config,
@@ -155,7 +156,7 @@ def load_semantic_segmenter(
     """
     folder = resolve(source)
     config = read_config(folder)
-    _check_config(config, folder / CONFIG)
+    check_described(config, folder / CONFIG, example="road")
     try:
         model = build_network(config)
     except PixelkinError as error:
@@ -163,22 +164,6 @@ def load_semantic_segmenter(
     load_into(model, load_state(folder), source=folder)
     return build_segmenter(
         model, config, device=pick_device(device), tile_px=tile_px, scales=scales, flip=flip
-    )
-
-
-def _check_config(config: Options, path: Path) -> None:
-    """Raise `PixelkinError` where a key that is there holds another type than it should."""
-    names, options = config.get("class_names", []), config.get("network", {})
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _bad_key(path, "class_names", names, 'a list of names, such as ["sky", "road"]')
-    if not isinstance(options, dict):
-        raise _bad_key(path, "network", options, "an object with its options, such as {}")
-
-
-def _bad_key(path: Path, key: str, value: object, expected: str) -> PixelkinError:
-    return PixelkinError(
-        f"{path}: {key} is {value!r}, expected {expected}; correct the file, or copy or train the "
-        "model again"
     )
 
 
