@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
-from pixelkin.models.semantic_network import SemanticNetwork
+from pixelkin.models.semantic_network import AnySizeNetwork, SemanticNetwork
 from pixelkin.models.separable import atrous_conv
 from pixelkin.models.timm_segmentation import (
     IMAGENET_MEAN,
@@ -32,7 +32,7 @@ RATES = (6, 12, 18, 24)
 """Of the four branches of ASPP-L (section 4.1.2); ASPP-S has 2, 4, 8 and 12."""
 
 
-class DeepLabV2(nn.Module):
+class DeepLabV2(AnySizeNetwork):
     """Backbone → four parallel 3×3 atrous convolutions to C scores, summed → bilinear upsampling.
 
     Args:
@@ -41,9 +41,6 @@ class DeepLabV2(nn.Module):
         rates: of the branches.
         mean, std: per RGB channel, for inputs in [0, 1]; buffers, so a checkpoint carries them.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -54,9 +51,7 @@ class DeepLabV2(nn.Module):
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
-        super().__init__()
-        self.classes = classes
-        self.margin_px = 0
+        super().__init__(classes, mean=mean, std=std)
         self.backbone = backbone
         self.branches = nn.ModuleList(
             atrous_conv(backbone.channels[-1], classes, rate=rate, bias=True) for rate in rates
@@ -67,12 +62,6 @@ class DeepLabV2(nn.Module):
             # As in the authors' network file: the last layers start small.
             nn.init.normal_(branch.weight, std=0.01)
             nn.init.zeros_(branch.bias)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    def valid_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Any size is valid that has a pixel."""
-        return max(size_hw[0], 1), max(size_hw[1], 1)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Scores (logits) of every pixel.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
 from pixelkin.models.deeplab_v2 import check_output_stride, crop, pad_to_grid, resize_grid
+from pixelkin.models.semantic_network import AnySizeNetwork
 from pixelkin.models.separable import SeparableConv, atrous_conv
 from pixelkin.models.timm_segmentation import (
     IMAGENET_MEAN,
@@ -75,7 +76,7 @@ class AtrousPyramid(nn.Module):
         return mixed
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(AnySizeNetwork):
     """Backbone → ASPP → to stride 4 → joined with thin low-level features → scores → upsampled.
 
     Args:
@@ -88,9 +89,6 @@ class DeepLabV3Plus(nn.Module):
         dropout: at the end of ASPP.
         mean, std: per RGB channel, for inputs in [0, 1]; buffers, so a checkpoint carries them.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -105,14 +103,12 @@ class DeepLabV3Plus(nn.Module):
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
-        super().__init__()
+        super().__init__(classes, mean=mean, std=std)
         if len(backbone.channels) != 2:
             raise PixelkinError(
                 f"the backbone gives {len(backbone.channels)} maps, expected the low-level one and "
                 "the last; build it with strides=(4, output_stride)"
             )
-        self.classes = classes
-        self.margin_px = 0
         self.backbone = backbone
         low, high = backbone.channels
         self.pyramid = AtrousPyramid(
@@ -124,12 +120,6 @@ class DeepLabV3Plus(nn.Module):
             _conv3(channels, channels, rate=1, separable=separable),
         )
         self.score = nn.Conv2d(channels, classes, 1)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    def valid_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Any size is valid that has a pixel."""
-        return max(size_hw[0], 1), max(size_hw[1], 1)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Scores (logits) of every pixel.

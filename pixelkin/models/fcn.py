@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
-from pixelkin.models.semantic_network import check_size
+from pixelkin.models.semantic_network import AnySizeNetwork, check_size
 from pixelkin.models.upsampling import fill_bilinear
 from pixelkin.models.vgg16 import (
     IMAGENET_MEAN,
@@ -36,7 +35,7 @@ SKIP_CROPS: dict[int, tuple[int, ...]] = {32: (), 16: (5,), 8: (5, 9)}
 """By output stride: cells cut off above and to the left of the scores of pool4 and pool3."""
 
 
-class FCN(nn.Module):
+class FCN(AnySizeNetwork):
     """FCN-32s, FCN-16s or FCN-8s on VGG16; takes images of any size.
 
     The last transposed convolution is bilinear and fixed, the earlier ones start so and learn. The
@@ -52,9 +51,6 @@ class FCN(nn.Module):
         mean, std: per RGB channel, for inputs in [0, 1]; ImageNet's, as torchvision's VGG16 has.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         classes: int,
@@ -66,14 +62,10 @@ class FCN(nn.Module):
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
-        super().__init__()
+        super().__init__(classes, mean=mean, std=std)
         if stride not in FIRST_CROP:
             raise PixelkinError(f"FCN has no stride {stride}; choose 32, 16 or 8")
-        self.classes = classes
-        self.margin_px = 0
         self.stride = stride
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.stages = nn.ModuleList(vgg_stages(widths))
         next(m for m in self.stages.modules() if isinstance(m, nn.Conv2d)).padding = (PAD_PX,) * 2
         self.head = nn.Sequential(
@@ -103,10 +95,6 @@ class FCN(nn.Module):
             fill_bilinear(up)
         ups[-1].requires_grad_(False)
         self.ups = nn.ModuleList(ups)
-
-    def valid_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Any size is valid that has a pixel."""
-        return max(size_hw[0], 1), max(size_hw[1], 1)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Logits, (N, C, H, W), of RGB images in [0, 1]."""

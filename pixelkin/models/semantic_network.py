@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
 
@@ -34,6 +35,35 @@ class SemanticNetwork(Protocol):
             PixelkinError: height or width is not valid; names the nearest valid size.
         """
         ...
+
+
+class AnySizeNetwork(nn.Module):
+    """What the networks share that take any size and lose no margin.
+
+    Args:
+        classes: C.
+        mean, std: per RGB channel, for inputs in [0, 1]; buffers, so a checkpoint carries them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.margin_px = 0
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def valid_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Any size is valid that has a pixel."""
+        return max(size_hw[0], 1), max(size_hw[1], 1)
 
 
 def check_size(network: SemanticNetwork, size_hw: tuple[int, int]) -> None:

@@ -28,6 +28,7 @@ from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
 from pixelkin.models.instance_embedding import TopDown
 from pixelkin.models.pixel_embedding import pad_to_multiple
+from pixelkin.models.semantic_network import AnySizeNetwork
 from pixelkin.models.upsampling import bilinear_upsampling
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,7 +37,7 @@ STRIDES, WIDTHS = (4, 8, 16, 32), (48, 64, 96, 128)
 """Of the small network's decoder, fine to coarse."""
 
 
-class TimmFCN(nn.Module):
+class TimmFCN(AnySizeNetwork):
     """A 1×1 score on every map of a backbone; coarse scores upsampled bilinearly and added.
 
     Args:
@@ -45,9 +46,6 @@ class TimmFCN(nn.Module):
         mean, std: per RGB channel, for inputs in [0, 1]; buffers, so a checkpoint carries them.
         dropout: of channels, before each score.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -58,18 +56,10 @@ class TimmFCN(nn.Module):
         std: tuple[float, float, float] = IMAGENET_STD,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.classes = classes
-        self.margin_px = 0
+        super().__init__(classes, mean=mean, std=std)
         self.backbone = backbone
         self.dropout = nn.Dropout2d(dropout)
         self.scores = nn.ModuleList(nn.Conv2d(c, classes, 1) for c in backbone.channels)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    def valid_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Any size is valid that has a pixel."""
-        return max(size_hw[0], 1), max(size_hw[1], 1)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Scores (logits) of every pixel.
@@ -120,7 +110,7 @@ class PooledContext(nn.Module):
         return mixed
 
 
-class TopDownNet(nn.Module):
+class TopDownNet(AnySizeNetwork):
     """Backbone → context on the coarsest map → top-down decoder → scores, upsampled bilinearly.
 
     Args:
@@ -130,9 +120,6 @@ class TopDownNet(nn.Module):
         mean, std: per RGB channel, for inputs in [0, 1]; buffers, so a checkpoint carries them.
         dropout: of channels, before the scores.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -144,7 +131,7 @@ class TopDownNet(nn.Module):
         std: tuple[float, float, float] = IMAGENET_STD,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(classes, mean=mean, std=std)
         strides = backbone.strides
         if len(widths) != len(strides) or any(
             coarse != 2 * fine for fine, coarse in pairwise(strides)
@@ -154,19 +141,11 @@ class TopDownNet(nn.Module):
                 "per stride, and each stride twice the one before; such as "
                 f"{STRIDES} and {WIDTHS}"
             )
-        self.classes = classes
-        self.margin_px = 0
         self.backbone = backbone
         self.context = PooledContext(backbone.channels[-1], widths[-1])
         self.decoder = TopDown([*backbone.channels[:-1], widths[-1]], widths)
         self.dropout = nn.Dropout2d(dropout)
         self.score = nn.Conv2d(widths[0], classes, 1)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    def valid_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Any size is valid that has a pixel."""
-        return max(size_hw[0], 1), max(size_hw[1], 1)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Scores (logits) of every pixel.
