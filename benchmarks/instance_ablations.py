@@ -51,7 +51,7 @@ from pixelkin.structures import InstanceFields
 RECIPE = ROOT / "recipes" / "nuclei.py"
 RESULT = ROOT / "benchmarks" / "results" / "instance_ablations.json"
 COMMAND = "python benchmarks/instance_ablations.py --nuclei DSB2018 --runs RUNS"
-STEPS = 250
+STEPS = 500
 WINDOW_PX = 256
 MATCH_IOU = 0.5
 
