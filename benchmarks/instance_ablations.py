@@ -36,7 +36,7 @@ import torch
 from instance_pages import middle_still, table, write_report, write_section
 from instances import DOCUMENT, ROOT, KeptStills
 
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.source import Subset, split_source
 from pixelkin.data.splits import split_by_name
 from pixelkin.errors import PixelkinError

@@ -40,8 +40,8 @@ from instance_pages import (
     write_sheet,
 )
 
-from pixelkin.data.nuclei import Nuclei
-from pixelkin.data.penn_fudan import PennFudan
+from pixelkin.data.instances.nuclei import Nuclei
+from pixelkin.data.instances.penn_fudan import PennFudan
 from pixelkin.data.source import InstanceSource, split_source
 from pixelkin.engine import load_recipe, parse_recipe_options, train
 from pixelkin.errors import PixelkinError

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from pixelkin.assess.files import provenance
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.memory import InMemory
-from pixelkin.data.nuclei import Nuclei
 from pixelkin.data.source import Subset
 from pixelkin.engine import Training, train
 from pixelkin.engine.batches import StepSampler, load_batches

@@ -40,13 +40,13 @@ from instance_pages import cell, table, write_section
 from jaxtyping import Float, UInt8
 
 from pixelkin.assess.files import provenance
-from pixelkin.data.ccp_semantic import CcpSemantic
+from pixelkin.data.class_maps.ccp import CcpSemantic
 from pixelkin.data.memory import InMemory
 from pixelkin.data.source import Subset
 from pixelkin.data.splits import split_by_name
-from pixelkin.data.tag_files import write_csv
-from pixelkin.data.tag_sources import read_ccp
-from pixelkin.data.tags import Tags, resolve
+from pixelkin.data.tags.files import write_csv
+from pixelkin.data.tags.image_tags import Tags, resolve
+from pixelkin.data.tags.sources import read_ccp
 from pixelkin.engine import train
 from pixelkin.evaluation.semantic import ConfusionMatrix, iou_by_class, mean_iou, pixel_accuracy
 from pixelkin.files import atomic_write

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from pixelkin.assess import assess, build_method
-from pixelkin.data.davis import VideoFolder
+from pixelkin.data.clips.davis import VideoFolder
 from pixelkin.evaluation.video import text_table
 from pixelkin.media import Clip
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from pixelkin.checkpoint import save_checkpoint
-from pixelkin.data.sources import open_source
-from pixelkin.data.synthetic_clips import SyntheticClips, collate_clips, shrink
+from pixelkin.data.clips.synthetic_clips import SyntheticClips, collate_clips, shrink
+from pixelkin.data.instances.sources import open_source
 from pixelkin.engine import Training
 from pixelkin.grouping import evidence as ev
 from pixelkin.loading import load_model

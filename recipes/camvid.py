@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pixelkin.data.camvid import CamVid
+from pixelkin.data.class_maps.camvid import CamVid
 from pixelkin.data.source import SemanticSource, Subset
 from pixelkin.data.splits import split_by_name
 from pixelkin.engine import Training

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from pixelkin.baselines.class_balanced import class_balanced_bce
 from pixelkin.baselines.masktrack import deform_mask
 from pixelkin.checkpoint import save_checkpoint
-from pixelkin.data.still_sets import still_sets
-from pixelkin.data.synthetic_clips import SceneSettings, SyntheticClips
+from pixelkin.data.clips.still_sets import still_sets
+from pixelkin.data.clips.synthetic_clips import SceneSettings, SyntheticClips
 from pixelkin.engine import Training
 from pixelkin.losses.segmentation import masked_bce
 from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.source import Subset, split_source
 from pixelkin.data.splits import split_by_name
 from pixelkin.engine import AppliesTo, Training

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from pixelkin.baselines.class_balanced import class_balanced_bce
 from pixelkin.checkpoint import save_checkpoint
-from pixelkin.data.still_sets import OBJECT_SETS, still_sets
-from pixelkin.data.synthetic_clips import (
+from pixelkin.data.clips.still_sets import OBJECT_SETS, still_sets
+from pixelkin.data.clips.synthetic_clips import (
     ClipItem,
     SceneSettings,
     SyntheticClips,

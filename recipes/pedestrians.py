@@ -9,7 +9,7 @@ held out for the table in docs/model_zoo.md and never trained on.
 
 from pathlib import Path
 
-from pixelkin.data.penn_fudan import PennFudan
+from pixelkin.data.instances.penn_fudan import PennFudan
 from pixelkin.data.source import split_source
 from pixelkin.engine import Training
 from pixelkin.trainings.augmentation import Windows

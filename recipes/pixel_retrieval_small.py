@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pixelkin.checkpoint import save_checkpoint
-from pixelkin.data.davis import VideoFolder
-from pixelkin.data.real_clips import MixedClips, RealClips
-from pixelkin.data.still_sets import still_sets
-from pixelkin.data.synthetic_clips import ClipItem, SyntheticClips, collate_clips
+from pixelkin.data.clips.davis import VideoFolder
+from pixelkin.data.clips.real_clips import MixedClips, RealClips
+from pixelkin.data.clips.still_sets import still_sets
+from pixelkin.data.clips.synthetic_clips import ClipItem, SyntheticClips, collate_clips
 from pixelkin.engine import Training
 from pixelkin.grouping.evidence import Memory, discriminant, join, label_parts, local_bias
 from pixelkin.losses.embedding import clip_triplet_loss

@@ -19,7 +19,7 @@ from pixelkin.assess import (
 )
 from pixelkin.assess.files import choose_worst
 from pixelkin.assess.robot import to_references
-from pixelkin.data.davis import VideoFolder
+from pixelkin.data.clips.davis import VideoFolder
 from pixelkin.errors import PixelkinError
 from pixelkin.evaluation.interactive import Scribble as Stroke
 from pixelkin.evaluation.video import Report, evaluate_sequence_2016

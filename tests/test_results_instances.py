@@ -15,12 +15,13 @@ from PIL import Image
 from scipy import ndimage
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from pixelkin.data.coco_json import CocoJson
-from pixelkin.data.instance_png import index_instances, read_index_png
-from pixelkin.data.labelme import LabelMe
-from pixelkin.data.nuclei import Nuclei
-from pixelkin.data.penn_fudan import PennFudan
-from pixelkin.data.yolo_seg import YoloSeg, read_objects
+from pixelkin.data.instances.coco_json import CocoJson
+from pixelkin.data.instances.instance_png import index_instances
+from pixelkin.data.instances.labelme import LabelMe
+from pixelkin.data.instances.nuclei import Nuclei
+from pixelkin.data.instances.penn_fudan import PennFudan
+from pixelkin.data.instances.yolo_seg import YoloSeg, read_objects
+from pixelkin.data.reading import read_index_png
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle, encode_rle
 from pixelkin.results import (

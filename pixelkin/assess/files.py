@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from pixelkin.data.davis import VideoFolder
+from pixelkin.data.clips.davis import VideoFolder
 from pixelkin.evaluation.video import FrameScore, Report, text_table, worst_frames
 from pixelkin.files import atomic_path, atomic_write
 from pixelkin.masks import boundary, overlay, read_indexed_png

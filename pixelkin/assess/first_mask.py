@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pixelkin.assess.files import Assessment, write_assessment
 from pixelkin.assess.methods import ClipMethod, LabelMap, MasksIn, SequenceClip
-from pixelkin.data.davis import VideoFolder
+from pixelkin.data.clips.davis import VideoFolder
 from pixelkin.errors import PixelkinError
 from pixelkin.evaluation.video import (
     DAVIS_2016_UNSTABLE,

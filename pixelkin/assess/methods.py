@@ -17,7 +17,7 @@ from pixelkin.baselines.osvos import Osvos
 from pixelkin.baselines.retrieval import Retrieval
 from pixelkin.baselines.untrained import Features, Untrained, backbone_features, dilate_lite0
 from pixelkin.checkpoint import load_into, load_state
-from pixelkin.data.davis import VideoFolder
+from pixelkin.data.clips.davis import VideoFolder
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.references import Mask
 from pixelkin.loading import Engine, load

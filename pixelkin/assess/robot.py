@@ -11,7 +11,7 @@ import numpy as np
 from pixelkin.assess.files import provenance, write_json
 from pixelkin.assess.first_mask import Progress
 from pixelkin.assess.methods import LabelMap, SequenceClip
-from pixelkin.data.davis import VideoFolder
+from pixelkin.data.clips.davis import VideoFolder
 from pixelkin.errors import PixelkinError
 from pixelkin.evaluation.interactive import (
     InteractiveResult,

@@ -23,8 +23,8 @@ from pixelkin.checking.report import Progress, Report, no_progress
 from pixelkin.checking.semantic_png import check_camvid, check_semantic_png
 from pixelkin.checking.semantic_png import folder_pairs as map_folder_pairs
 from pixelkin.checking.yolo_seg import check_yolo_seg, folder_pairs
-from pixelkin.data.semantic_sources import SEMANTIC_FORMATS
-from pixelkin.data.sources import recognised
+from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
+from pixelkin.data.instances.sources import recognised
 from pixelkin.errors import PixelkinError
 
 
@@ -87,8 +87,8 @@ FORMATS: dict[str, Callable[[_Place, Report, Progress], None]] = {
     "pngs-classes": _pngs_classes,
     "camvid": lambda place, report, each: check_camvid(place.path, report, each),
 }
-"""Names of the formats that can be checked, as `data.sources` names them; of class maps, `pngs` of
-`data.semantic_sources` is `pngs-classes` here."""
+"""Names of the formats that can be checked, as `data.instances.sources` names them; of class maps,
+`pngs` of `data.class_maps.sources` is `pngs-classes` here."""
 
 _TAKE_IMAGES = ("coco", "panoptic", "yolo", "labelme", "pngs", "pngs-classes")
 

@@ -9,7 +9,7 @@ import numpy as np
 from pixelkin.checking.files import check_images, inspect_image
 from pixelkin.checking.index_png import check_mask_size
 from pixelkin.checking.report import Progress, Report
-from pixelkin.data.instance_png import read_index_png
+from pixelkin.data.reading import read_index_png
 
 _IMAGE, _MASK = "_leftImg8bit", "_gtFine_instanceIds"
 _LAST_LABEL = 33

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from pixelkin.checking.files import ImageFacts, check_images, check_size, is_side
 from pixelkin.checking.report import Progress, Report
-from pixelkin.data.coco_json import image_name, locate_images
-from pixelkin.data.instance_png import IMAGE_SUFFIXES
+from pixelkin.data.instances.coco_json import image_name, locate_images
+from pixelkin.data.reading import IMAGE_SUFFIXES
 from pixelkin.errors import PixelkinError
 
 _JSON = "export the annotations again as COCO JSON"

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from pixelkin.checking.report import Progress, Report
-from pixelkin.data.instance_png import IMAGE_SUFFIXES
+from pixelkin.data.reading import IMAGE_SUFFIXES
 from pixelkin.masks import MAX_PIXELS
 
 _EXIF_ORIENTATION = 274

@@ -20,7 +20,7 @@ from pixelkin.checking.files import (
 )
 from pixelkin.checking.regions import TINY_PX, check_mask_parts
 from pixelkin.checking.report import Progress, Report
-from pixelkin.data.instance_png import IMAGE_SUFFIXES, read_index_png, read_indices
+from pixelkin.data.reading import IMAGE_SUFFIXES, read_index_png, read_indices
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
 

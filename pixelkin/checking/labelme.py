@@ -10,7 +10,7 @@ from pixelkin.checking.coco_tables import read_json
 from pixelkin.checking.files import ImageFacts, check_images, check_size, is_side
 from pixelkin.checking.regions import TINY_PX, check_polygon, read_points, region_of_polygons
 from pixelkin.checking.report import Progress, Report
-from pixelkin.data.instance_png import IMAGE_SUFFIXES
+from pixelkin.data.reading import IMAGE_SUFFIXES
 from pixelkin.masks import MAX_PIXELS
 
 _KINDS = ("polygon", "rectangle", "circle")

@@ -15,9 +15,8 @@ from pixelkin.checking.files import (
     inspect_image,
 )
 from pixelkin.checking.report import Progress, Report
-from pixelkin.data.camvid import CAMVID_CLASSES
-from pixelkin.data.instance_png import IMAGE_SUFFIXES
-from pixelkin.data.semantic_png import (
+from pixelkin.data.class_maps.camvid import CAMVID_CLASSES
+from pixelkin.data.class_maps.index_png import (
     CLASSES_FILE,
     FIX_PNG,
     ClassValues,
@@ -27,7 +26,8 @@ from pixelkin.data.semantic_png import (
     mixed_depths,
     read_class_map,
 )
-from pixelkin.data.semantic_sources import MASK_FOLDERS, MASK_SUFFIXES
+from pixelkin.data.class_maps.sources import MASK_FOLDERS, MASK_SUFFIXES
+from pixelkin.data.reading import IMAGE_SUFFIXES
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
 

@@ -15,7 +15,7 @@ from pixelkin.checking.regions import (
     region_of_polygons,
 )
 from pixelkin.checking.report import Progress, Report
-from pixelkin.data.yolo_seg import NAME_FILES, read_class_names
+from pixelkin.data.instances.yolo_seg import NAME_FILES, read_class_names
 from pixelkin.errors import PixelkinError
 
 _TOLERANCE = 0.01  # the loader clips so little

@@ -19,7 +19,7 @@ from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
-    from pixelkin.data.davis import VideoFolder
+    from pixelkin.data.clips.davis import VideoFolder
 
 
 @Parameter(name="*")
@@ -152,7 +152,7 @@ def _evaluate_clips(
         raise PixelkinError("--scribbles belongs to the interactive protocol; add --interactive")
     if contest.interactive and contest.method:
         raise PixelkinError("--interactive judges pixelkin only; leave out --method")
-    from pixelkin.data.davis import VideoFolder
+    from pixelkin.data.clips.davis import VideoFolder
 
     data = VideoFolder(root, year=contest.year, split=contest.split)
     names = [name.strip() for name in contest.sequences.split(",") if name.strip()]

@@ -59,8 +59,8 @@ def evaluate_stills(
     quiet: bool,
 ) -> int:
     """Judge instance models; prints a table per model, or one JSON object."""
+    from pixelkin.data.instances.sources import open_source
     from pixelkin.data.source import split_source
-    from pixelkin.data.sources import open_source
 
     if stills.classes:
         raise PixelkinError("--classes is for semantic models; leave it out")

@@ -300,7 +300,7 @@ def _run(
     find: Callable[[Any], Any], paths: list[Path], writing: Writing | MapWriting, stages: Stages
 ) -> dict[Path, str]:
     """Find and write, an image at a time. Returns the images that gave no result, and why."""
-    from pixelkin.data.instance_png import read_image
+    from pixelkin.data.reading import read_image
 
     failed: dict[Path, str] = {}
     with ExitStack() as stack:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from pixelkin.data.ccp_semantic import CcpSemantic
-from pixelkin.data.instance_png import IMAGE_SUFFIXES, images_by_stem
-from pixelkin.data.labelme import LabelMe, read_labelme
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.class_maps.ccp import CcpSemantic
+from pixelkin.data.instances.labelme import LabelMe, read_labelme
+from pixelkin.data.instances.nuclei import Nuclei
+from pixelkin.data.reading import IMAGE_SUFFIXES, images_by_stem
 from pixelkin.data.source import Source, Subset
 
 

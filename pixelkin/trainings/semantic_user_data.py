@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from pixelkin.data.class_maps.sources import open_semantic_source
 from pixelkin.data.memory import InMemory
-from pixelkin.data.semantic_sources import open_semantic_source
 from pixelkin.data.source import SemanticSource, split_source
 from pixelkin.engine import Training
 from pixelkin.errors import PixelkinError

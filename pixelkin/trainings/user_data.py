@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import numpy as np
 from torch import nn
 
+from pixelkin.data.instances.sources import open_source
 from pixelkin.data.memory import InMemory
 from pixelkin.data.source import InstanceSource, Subset, split_source
-from pixelkin.data.sources import open_source
 from pixelkin.engine import AppliesTo, Training
 from pixelkin.errors import PixelkinError
 from pixelkin.instances.checkpoints import build_segmenter

@@ -19,7 +19,7 @@ from small_sets import (
 )
 
 from pixelkin.checking.check import check_data
-from pixelkin.data.coco_json import CocoJson
+from pixelkin.data.instances.coco_json import CocoJson
 from pixelkin.errors import PixelkinError
 
 

@@ -12,7 +12,7 @@ from pixelkin.cli.evaluate import evaluate
 from pixelkin.cli.instances import Stills
 from pixelkin.cli.options import Machine
 from pixelkin.cli.predict import Finding, predict
-from pixelkin.data.semantic_sources import open_semantic_source
+from pixelkin.data.class_maps.sources import open_semantic_source
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle
 from pixelkin.semantic.checkpoints import (

@@ -9,12 +9,12 @@ from clip_commands import one_line
 from small_sets import coco_content, write_coco, write_nuclei, write_pngs, write_yolo
 
 from pixelkin.cli import main
-from pixelkin.data.coco_panoptic import CocoPanoptic
-from pixelkin.data.nuclei import Nuclei
-from pixelkin.data.penn_fudan import PennFudan
-from pixelkin.data.semantic_sources import open_semantic_source
+from pixelkin.data.class_maps.sources import open_semantic_source
+from pixelkin.data.instances.coco_panoptic import CocoPanoptic
+from pixelkin.data.instances.nuclei import Nuclei
+from pixelkin.data.instances.penn_fudan import PennFudan
+from pixelkin.data.instances.sources import open_source
 from pixelkin.data.source import Subset
-from pixelkin.data.sources import open_source
 from pixelkin.results.conversion.convert import write_instances
 from pixelkin.results.conversion.report import Report
 from pixelkin.results.conversion.targets import Target

@@ -14,9 +14,9 @@ from pixelkin.checkpoint import save_checkpoint
 from pixelkin.cli import main
 from pixelkin.cli.app import app
 from pixelkin.cli.instances import seen_in_training
-from pixelkin.data.coco_json import CocoJson
+from pixelkin.data.instances.coco_json import CocoJson
+from pixelkin.data.instances.sources import FORMATS
 from pixelkin.data.source import split_source
-from pixelkin.data.sources import FORMATS
 from pixelkin.instances.checkpoints import build_network, save_instance_model
 from pixelkin.trainings import TRAININGS
 

@@ -12,11 +12,12 @@ from PIL import Image
 
 from pixelkin.checkpoint import save_checkpoint
 from pixelkin.cli.predict import Finding, at_least, list_images, predict
-from pixelkin.data import instance_png
-from pixelkin.data.coco_json import CocoJson
-from pixelkin.data.instance_png import index_instances, read_image, read_index_png
-from pixelkin.data.labelme import LabelMe
-from pixelkin.data.yolo_seg import YoloSeg
+from pixelkin.data import reading
+from pixelkin.data.instances.coco_json import CocoJson
+from pixelkin.data.instances.instance_png import index_instances
+from pixelkin.data.instances.labelme import LabelMe
+from pixelkin.data.instances.yolo_seg import YoloSeg
+from pixelkin.data.reading import read_image, read_index_png
 from pixelkin.errors import PixelkinError
 from pixelkin.instances.checkpoints import build_network, load_segmenter, save_instance_model
 from pixelkin.instances.otsu import OtsuWatershed
@@ -113,7 +114,7 @@ def test_bad_images_are_told_and_the_others_go_on(photos, tmp_path, capsys, monk
     (photos / "empty.png").touch()
     (photos / "short.png").write_bytes(whole[: len(whole) // 2])
     Image.new("L", (100, 101)).save(photos / "large.png")
-    monkeypatch.setattr(instance_png, "MAX_IMAGE_PIXELS", 10_000)
+    monkeypatch.setattr(reading, "MAX_IMAGE_PIXELS", 10_000)
     out = tmp_path / "out"
     with pytest.raises(PixelkinError) as told:
         predict("otsu", photos, out=out, format="coco,yolo,png", json=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pixelkin.data.instance_crops import InstanceCrops, collate_instances
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.transforms import RandomWindow
 from pixelkin.engine.batches import StepSampler, load_batches
 from pixelkin.errors import PixelkinError

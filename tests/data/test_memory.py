@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pixelkin.data.clips.synthetic_clips import shrink
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.memory import InMemory
-from pixelkin.data.nuclei import Nuclei
-from pixelkin.data.synthetic_clips import shrink
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import encode_rle, paint_instances
 from pixelkin.structures import Instance, InstanceSample, Sample

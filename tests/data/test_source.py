@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.source import InstanceSource, Subset, split_source
 from pixelkin.data.splits import split_by_name
 from pixelkin.errors import PixelkinError

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelkin.data.appearance import Blur, ColourJitter, Noise
-from pixelkin.data.instance_png import InstancePng
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.instance_png import InstancePng
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.transforms import (
     Compose,
     RandomWindow,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelkin.data.ccp import read_classes
+from pixelkin.data.clips.ccp import read_classes
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.dense_crf import PermutohedralLattice, dense_crf
 

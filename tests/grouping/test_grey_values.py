@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
-from pixelkin.data.bsds import Bsds
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.clips.bsds import Bsds
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.grey_values import (
     gradient_watershed,

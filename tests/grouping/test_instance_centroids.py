@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pixelkin.data.penn_fudan import PennFudan
+from pixelkin.data.instances.penn_fudan import PennFudan
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping import instance_centroids
 from pixelkin.grouping.activation_maps import confident_regions

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping import mean_shift as module
 from pixelkin.grouping.mean_shift import mean_shift, one_pass

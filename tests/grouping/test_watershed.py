@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.watershed import (
     WatershedGrouping,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.instances.mask_rcnn import MaskRcnnSegmenter, paste_window
 from pixelkin.losses.boxes import box_targets
 from pixelkin.masks import decode_rle, paint_instances

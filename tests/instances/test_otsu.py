@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.measure import regionprops
 
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.errors import PixelkinError
 from pixelkin.instances.otsu import OtsuWatershed, solidity
 from pixelkin.masks import decode_rle, paint_instances

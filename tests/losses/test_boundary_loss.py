@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pixelkin.data.nuclei import Nuclei
+from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.errors import PixelkinError
 from pixelkin.losses.boundary import boundary_losses, boundary_targets, soft_dice_loss
 from pixelkin.masks import paint_instances

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelkin.data.instance_png import read_image
-from pixelkin.data.tags import Tags
+from pixelkin.data.reading import read_image
+from pixelkin.data.tags.image_tags import Tags
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import write_indexed_png
 from pixelkin.pipelines.weak_labels.photos import (

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from rendered_photos import SIZE_HW, TAGS, label, made, small_options, start_and_die, write_photos
 
-from pixelkin.data.coco_json import CocoJson
+from pixelkin.data.instances.coco_json import CocoJson
 from pixelkin.engine import loop
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle, read_indexed_png

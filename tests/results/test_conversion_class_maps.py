@@ -9,10 +9,10 @@ from conversion_cases import Memory, converted_maps, counted, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelkin.data.camvid import CamVid
-from pixelkin.data.semantic_sources import open_semantic_source
+from pixelkin.data.class_maps.camvid import CamVid
+from pixelkin.data.class_maps.sources import open_semantic_source
+from pixelkin.data.class_maps.voc import VOC_SEMANTIC_CLASSES
 from pixelkin.data.source import Subset
-from pixelkin.data.voc_semantic import VOC_SEMANTIC_CLASSES
 from pixelkin.errors import PixelkinError
 from pixelkin.results.conversion.class_formats import CLASS_MAP_WRITERS
 from pixelkin.results.conversion.comparison import compare_class_maps

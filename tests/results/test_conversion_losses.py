@@ -8,7 +8,7 @@ import pytest
 from conversion_cases import Memory, converted, counted, decoded, on_top, still, stills
 from hypothesis import given, settings
 
-from pixelkin.data.instance_png import read_indices
+from pixelkin.data.reading import read_indices
 from pixelkin.masks import decode_rle
 from pixelkin.results.conversion.instance_formats import INSTANCE_WRITERS
 from pixelkin.results.conversion.report import Report

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from pixelkin.data.instance_png import IMAGE_SUFFIXES, read_image, require_folder
-from pixelkin.data.tag_sources import read_tags
-from pixelkin.data.tags import TagProblem, Tags, resolve
+from pixelkin.data.reading import IMAGE_SUFFIXES, read_image, require_folder
+from pixelkin.data.tags.image_tags import TagProblem, Tags, resolve
+from pixelkin.data.tags.sources import read_tags
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path, atomic_write
 from pixelkin.grouping.activation_maps import scaled_size

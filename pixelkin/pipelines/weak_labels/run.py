@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelkin import __version__
-from pixelkin.data.tags import Tags
+from pixelkin.data.tags.image_tags import Tags
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_write
 from pixelkin.pipelines.weak_labels import stages
@@ -116,7 +116,7 @@ def label_photos(
 
     Args:
         images: folder of photos.
-        tags_from: any encoding that `data.tag_sources.read_tags` knows.
+        tags_from: any encoding that `data.tags.sources.read_tags` knows.
         out: folder of the run; one that was stopped goes on.
         classes: those to learn; none takes all that some photo carries.
         options, extent, machine: see there.

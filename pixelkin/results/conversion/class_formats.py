@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int64
 
-from pixelkin.data.coco_panoptic import CocoPanoptic
-from pixelkin.data.semantic_png import CLASSES_FILE, SemanticPng, read_class_list
+from pixelkin.data.class_maps.index_png import CLASSES_FILE, SemanticPng, read_class_list
+from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import SemanticSource
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import encode_rle

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelkin.data.coco_panoptic import CocoPanoptic
 from pixelkin.data.image_files import image_file
+from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import InstanceSource, SemanticSource, Source
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path, atomic_write

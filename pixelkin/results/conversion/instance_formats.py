@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from pixelkin.data.coco_json import CocoJson
-from pixelkin.data.coco_panoptic import CocoPanoptic
-from pixelkin.data.instance_png import InstancePng, rles_by_id
-from pixelkin.data.labelme import IGNORE_LABEL, LabelMe
+from pixelkin.data.instances.coco_json import CocoJson
+from pixelkin.data.instances.coco_panoptic import CocoPanoptic
+from pixelkin.data.instances.instance_png import InstancePng, rles_by_id
+from pixelkin.data.instances.labelme import IGNORE_LABEL, LabelMe
+from pixelkin.data.instances.yolo_seg import YoloSeg
 from pixelkin.data.source import InstanceSource
-from pixelkin.data.yolo_seg import YoloSeg
 from pixelkin.files import atomic_write
 from pixelkin.masks import rle_area, rle_box_xywh, write_indexed_png
 from pixelkin.results.conversion.masks import (

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelkin.data.coco_panoptic import CocoPanoptic
-from pixelkin.data.semantic_png import CLASSES_FILE
-from pixelkin.data.semantic_sources import (
+from pixelkin.data.class_maps.index_png import CLASSES_FILE
+from pixelkin.data.class_maps.sources import (
     SEMANTIC_FORMATS,
     open_semantic_source,
     recognised_semantic,
 )
+from pixelkin.data.instances.coco_panoptic import CocoPanoptic
+from pixelkin.data.instances.sources import FORMATS, format_and_path, open_source, recognised
 from pixelkin.data.source import InstanceSource, SemanticSource
-from pixelkin.data.sources import FORMATS, format_and_path, open_source, recognised
 from pixelkin.errors import PixelkinError
 from pixelkin.results.conversion.painted import PaintedClasses, PanopticClasses
 from pixelkin.results.conversion.targets import WRITTEN, Target

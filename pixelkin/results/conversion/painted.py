@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkin.data.coco_panoptic import CocoPanoptic
 from pixelkin.data.image_files import image_file
+from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import InstanceSource
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import paint_instances

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from pixelkin.data.coco_json import image_name
 from pixelkin.data.image_files import image_file
+from pixelkin.data.instances.coco_json import image_name
 from pixelkin.data.source import Source
 from pixelkin.errors import PixelkinError
 

@@ -1,0 +1,73 @@
+"""Pratheepan: faces and families from the web, with the pixels that show skin.
+
+Tan, Chan, Yogarajah, Condell: A Fusion Approach for Efficient Human Skin Detection, IEEE
+Transactions on Industrial Informatics 8(1), 2012.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Int64
+from PIL import Image
+
+from pixelkin.data.class_maps.files import ClassMapFiles, paired_files
+from pixelkin.data.reading import decoded, open_image, require_size
+from pixelkin.errors import PixelkinError
+
+Part = Literal["face", "family", "all"]
+
+_FOLDERS = {"face": "FacePhoto", "family": "FamilyPhoto"}
+_LAYOUT = (
+    "the Pratheepan layout: Pratheepan_Dataset/FacePhoto/<name>.jpg and "
+    "Ground_Truth/GroundT_FacePhoto/<name>.png, and the same of FamilyPhoto"
+)
+_HALF = 128
+
+
+class Pratheepan(ClassMapFiles):
+    """Photos of one person (32, `FacePhoto`) or of several (46, `FamilyPhoto`).
+
+    Masks are black and white, mostly in three channels; what is brighter than half is skin.
+
+    Args:
+        root: folder that holds `Pratheepan_Dataset` and `Ground_Truth`.
+        part: `"face"`, `"family"` or `"all"`.
+
+    Raises:
+        PixelkinError: a folder or a mask is missing, or `part` is unknown; on reading, a file is
+            corrupt or sizes differ.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, part: Part = "all") -> None:
+        if part not in get_args(Part):
+            raise PixelkinError(f"part {part!r} is unknown: expected 'face', 'family' or 'all'")
+        files: dict[str, tuple[Path, Path]] = {}
+        for folder in _FOLDERS.values() if part == "all" else (_FOLDERS[part],):
+            photos = Path(root) / "Pratheepan_Dataset" / folder
+            masks = Path(root) / "Ground_Truth" / f"GroundT_{folder}"
+            pairs = paired_files(photos, masks, layout=_LAYOUT)
+            # Both folders may hold a photo of the same name.
+            files |= {f"{folder}_{stem}": pair for stem, pair in pairs.items()}
+        super().__init__(files, ("background", "skin"))
+
+    def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
+        return read_skin(path, size_hw=size_hw)
+
+
+def read_skin(path: Path, *, size_hw: tuple[int, ...]) -> Int64[np.ndarray, "h w"]:
+    """A black and white mask as 0 and 1, int64 (H, W), in whatever channels it was saved.
+
+    Raises:
+        PixelkinError: the file is missing or corrupt, or of another size than `size_hw`.
+    """
+
+    def decode() -> Int64[np.ndarray, "h w"]:
+        with open_image(path) as image:
+            require_size(path, (image.height, image.width), size_hw)
+            # Straight to grey, palettes and alpha would do otherwise than what one sees.
+            grey: Image.Image = image.convert("RGB").convert("L")
+            return (np.asarray(grey) >= _HALF).astype(np.int64)
+
+    return decoded(path, decode, kind="mask")

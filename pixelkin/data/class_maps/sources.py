@@ -1,0 +1,348 @@
+"""Data sets of class maps by the name of their format, or by what lies in their folder."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelkin.data.class_maps.ade20k import Ade20k
+from pixelkin.data.class_maps.bdd100k import BddDrivable, BddLanes, BddPanopticSemantic, BddSemantic
+from pixelkin.data.class_maps.camvid import CamVid, CamVidRgb
+from pixelkin.data.class_maps.ccp import CcpSemantic
+from pixelkin.data.class_maps.cityscapes import CityscapesSemantic
+from pixelkin.data.class_maps.coco_stuff import CocoStuff
+from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes, SemanticPng, read_class_list
+from pixelkin.data.class_maps.kitti import KittiSemantic
+from pixelkin.data.class_maps.lits import Lits
+from pixelkin.data.class_maps.pascal_context import PascalContext
+from pixelkin.data.class_maps.pratheepan import Pratheepan
+from pixelkin.data.class_maps.scene_parse import SceneParse150
+from pixelkin.data.class_maps.voc import SbdSemantic, VocSemantic
+from pixelkin.data.instances.sources import (
+    format_and_path,
+    has_all,
+    part_folder,
+    the_one_format,
+)
+from pixelkin.data.reading import images_by_stem
+from pixelkin.data.source import SemanticSource
+from pixelkin.errors import PixelkinError
+
+MASK_FOLDERS = ("masks", "labels", "annotations")
+"""What people call the folder of the maps beside `images`."""
+
+MASK_SUFFIXES = ("", "_mask", "_label")
+"""What may follow the image's stem in the name of a map."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a user says of a data set.
+
+    Attributes:
+        path: where it lies.
+        images: folder of its images.
+        masks: folder of its maps.
+        split: which part.
+        classes: names, value → name, or a text file of either.
+    """
+
+    path: Path
+    images: Path | None
+    masks: Path | None
+    split: str | None
+    classes: Classes | None
+
+    def only(self, *given: str) -> None:
+        """Refuse what this format does not take: unheard, it would mislead."""
+        for name in ("images", "masks", "split", "classes"):
+            if name not in given and getattr(self, name) is not None:
+                allowed = ", ".join(given) or "the path alone"
+                raise PixelkinError(
+                    f"{self.path}: its format takes no {name}: expected {allowed}; leave it out"
+                )
+
+    def of_split(self, make: Callable[..., SemanticSource], **options: object) -> SemanticSource:
+        """`make(path, split)`, or with the split of its own where none is given."""
+        if self.split is None:
+            return make(self.path, **options)
+        return make(self.path, self.split, **options)
+
+    def chosen(self) -> list[str] | None:
+        """`classes` as names, where a data set knows its classes and some of them are chosen."""
+        if self.classes is None:
+            return None
+        if isinstance(self.classes, str | os.PathLike):
+            return list(read_class_list(Path(self.classes)).values())
+        if isinstance(self.classes, Sequence):
+            return list(self.classes)
+        return list(self.classes.values())
+
+
+_Maker = Callable[[Place], SemanticSource]
+
+
+def _of_split(make: Callable[..., SemanticSource], **options: object) -> _Maker:
+    """Opens what needs no more than a path and a split."""
+
+    def opened(place: Place) -> SemanticSource:
+        place.only("split")
+        return place.of_split(make, **options)
+
+    return opened
+
+
+def _pngs(place: Place) -> SemanticSource:
+    place.only("images", "masks", "split", "classes")
+    images, masks = png_folders(place.path, place.images, place.masks, place.split)
+    classes = place.classes
+    if classes is None and (place.path / CLASSES_FILE).is_file():
+        classes = place.path / CLASSES_FILE
+    suffix = mask_suffix(images, masks)
+    return SemanticPng(images, masks, classes=classes, mask_suffix=suffix)
+
+
+def png_folders(
+    root: Path, images: Path | None = None, masks: Path | None = None, split: str | None = None
+) -> tuple[Path, Path]:
+    """Folders of images and of maps, `masks`, `labels` or `annotations`, of a data set or a split.
+
+    Raises:
+        PixelkinError: there are none, or the data set is divided and no split is given.
+    """
+    if images is None:
+        images = part_folder(root, "images", split)
+    if masks is None:
+        kinds = [
+            kind for kind in MASK_FOLDERS if (root / kind).is_dir() or any(root.glob(f"*/{kind}/"))
+        ]
+        masks = part_folder(root, kinds[0] if kinds else MASK_FOLDERS[0], split)
+    return images, masks
+
+
+def mask_suffix(images: Path, masks: Path) -> str:
+    """What follows the image's stem in the names of maps: nothing, `_mask` or `_label`."""
+    stem = next(iter(images_by_stem(images)))
+    fitting = (one for one in MASK_SUFFIXES if (masks / f"{stem}{one}.png").is_file())
+    return next(fitting, "")
+
+
+def _camvid(place: Place) -> SemanticSource:
+    if any(place.path.glob("*annot/")):
+        place.only("split")
+        return place.of_split(CamVid)
+    place.only("split", "images", "masks")
+    return CamVidRgb(place.path, place.split, images=place.images, masks=place.masks)
+
+
+def _voc(place: Place) -> SemanticSource:
+    place.only("split", "masks")
+    return place.of_split(VocSemantic, masks=place.masks)
+
+
+def _context(place: Place) -> SemanticSource:
+    place.only("split", "masks")
+    return place.of_split(PascalContext, annotations=place.masks)
+
+
+def _context60(place: Place) -> SemanticSource:
+    place.only("split", "masks")
+    return place.of_split(PascalContext, classes=60, annotations=place.masks)
+
+
+def _kitti(place: Place) -> SemanticSource:
+    place.only()
+    return KittiSemantic(place.path)
+
+
+def _ade20k(place: Place) -> SemanticSource:
+    place.only("split", "classes")
+    return place.of_split(Ade20k, classes=place.chosen())
+
+
+def _ccp(place: Place) -> SemanticSource:
+    place.only("classes")
+    return CcpSemantic(place.path, classes=place.chosen())
+
+
+def _pratheepan(place: Place) -> SemanticSource:
+    place.only()
+    return Pratheepan(place.path)
+
+
+def _lits(place: Place) -> SemanticSource:
+    place.only()
+    return Lits(place.path)
+
+
+def _lits_liver(place: Place) -> SemanticSource:
+    place.only()
+    return Lits(place.path, target="liver")
+
+
+@dataclass(frozen=True)
+class SemanticFormat:
+    """A format of class maps.
+
+    Attributes:
+        make: opens the data set at a place.
+        layout: what lies at its path, for help and messages.
+        lies_in: whether a folder shows this layout; None where another format has the same one
+            and is what a bare path means.
+    """
+
+    make: _Maker
+    layout: str
+    lies_in: Callable[[Path], bool] | None = None
+
+
+def _camvid_lies_in(folder: Path) -> bool:
+    pairs = folder.glob("*annot/")
+    segnet = any((folder / path.name.removesuffix("annot")).is_dir() for path in pairs)
+    return segnet or (folder / "LabeledApproved_full").is_dir()
+
+
+def _pngs_lie_in(folder: Path) -> bool:
+    # Without the list nothing tells classes from instances; with labels of text it is YOLO's.
+    maps = (
+        pattern
+        for kind in MASK_FOLDERS
+        for pattern in (f"{kind}/*.png", f"{kind}/*/*.png", f"*/{kind}/*.png")
+    )
+    return (folder / CLASSES_FILE).is_file() and any(any(folder.glob(one)) for one in maps)
+
+
+SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
+    "pngs": SemanticFormat(
+        _pngs,
+        "images/, masks/ with one index PNG per image, and classes.txt with one name a line",
+        _pngs_lie_in,
+    ),
+    "camvid": SemanticFormat(
+        _camvid,
+        "<split>/ and <split>annot/, or 701_StillsRaw_full/ and LabeledApproved_full/",
+        _camvid_lies_in,
+    ),
+    "voc": SemanticFormat(
+        _voc,
+        "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/",
+        has_all("JPEGImages", "SegmentationClass"),
+    ),
+    "sbd": SemanticFormat(_of_split(SbdSemantic), "img/ and cls/", has_all("img", "cls")),
+    "context": SemanticFormat(
+        _context,
+        "VOC 2010 with trainval/*.mat; 59 classes",
+        has_all("JPEGImages", "trainval/*.mat"),
+    ),
+    "context60": SemanticFormat(_context60, "as context, with background as class 0"),
+    "cityscapes": SemanticFormat(
+        _of_split(CityscapesSemantic), "leftImg8bit/ and gtFine/", has_all("leftImg8bit", "gtFine")
+    ),
+    "cityscapes-coarse": SemanticFormat(
+        _of_split(CityscapesSemantic, annotation="gtCoarse"), "leftImg8bit/ and gtCoarse/"
+    ),
+    "kitti": SemanticFormat(
+        _kitti,
+        "training/image_2/ and training/semantic/",
+        has_all("training/image_2", "training/semantic"),
+    ),
+    "bdd": SemanticFormat(
+        _of_split(BddSemantic),
+        "images/10k/ and labels/sem_seg/masks/",
+        has_all("images/10k", "labels/sem_seg/masks"),
+    ),
+    "bdd-drivable": SemanticFormat(
+        _of_split(BddDrivable),
+        "images/100k/ and labels/drivable/masks/",
+        has_all("images/100k", "labels/drivable/masks"),
+    ),
+    "bdd-lanes": SemanticFormat(
+        _of_split(BddLanes),
+        "images/100k/ and labels/lane/masks/; the 8 kinds of lane marks",
+        has_all("images/100k", "labels/lane/masks"),
+    ),
+    "bdd-lane-styles": SemanticFormat(
+        _of_split(BddLanes, target="style"), "as bdd-lanes; solid or dashed"
+    ),
+    "bdd-lane-directions": SemanticFormat(
+        _of_split(BddLanes, target="direction"), "as bdd-lanes; parallel or vertical"
+    ),
+    "bdd-panoptic": SemanticFormat(
+        _of_split(BddPanopticSemantic),
+        "images/10k/ and labels/pan_seg/bitmasks/; 40 classes",
+        has_all("images/10k", "labels/pan_seg/bitmasks"),
+    ),
+    "ade20k": SemanticFormat(
+        _ade20k, "images/ADE/<split>/ with *_seg.png and *.json", has_all("images/ADE")
+    ),
+    "sceneparse": SemanticFormat(
+        _of_split(SceneParse150),
+        "images/, annotations/ and objectInfo150.txt",
+        has_all("images", "annotations", "objectInfo150.txt"),
+    ),
+    "coco-stuff": SemanticFormat(
+        _of_split(CocoStuff), "<split>/ and stuffthingmaps/<split>/", has_all("stuffthingmaps")
+    ),
+    "ccp": SemanticFormat(
+        _ccp,
+        "photos/, annotations/pixel-level/ and label_list.mat",
+        has_all("photos", "annotations/pixel-level"),
+    ),
+    "pratheepan": SemanticFormat(
+        _pratheepan,
+        "Pratheepan_Dataset/ and Ground_Truth/",
+        has_all("Pratheepan_Dataset", "Ground_Truth"),
+    ),
+    "lits": SemanticFormat(
+        _lits,
+        "volume-<n>.nii and segmentation-<n>.nii; background, liver and tumour, slice by slice",
+        lambda folder: any(
+            has_all(f"{inner}volume-*.nii*", f"{inner}segmentation-*.nii*")(folder)
+            for inner in ("", "*/")
+        ),
+    ),
+    "lits-liver": SemanticFormat(_lits_liver, "as lits; the tumours in the liver"),
+}
+"""By the name in `FORMAT:PATH`. A new format is entered here, with its layout and a function that
+opens it."""
+
+
+def open_semantic_source(
+    spec: str | os.PathLike[str],
+    *,
+    images: Path | None = None,
+    masks: Path | None = None,
+    split: str | None = None,
+    classes: Classes | None = None,
+) -> SemanticSource:
+    """The data set of class maps at `"FORMAT:PATH"`, or at a path whose content shows its format.
+
+    Args:
+        spec: one of `SEMANTIC_FORMATS`, a colon and a path; or a path alone.
+        images: folder of the images, for `pngs` and CamVid's colours.
+        masks: folder of the maps, for `pngs`, CamVid's colours, `voc` and `context`.
+        split: which part, for all but `kitti`, `ccp`, `pratheepan` and `lits`.
+        classes: for `pngs` the names of the classes, as `SemanticPng` takes them; for `ade20k`
+            and `ccp` those of its classes that are wanted.
+
+    Raises:
+        PixelkinError: the format is unknown, or not to be told from what lies there; an option
+            does not belong to it; or the data set refuses its files.
+    """
+    name, path = format_and_path(spec, SEMANTIC_FORMATS)
+    place = Place(path, images, masks, split, classes)
+    return SEMANTIC_FORMATS[name or recognised_semantic(path)].make(place)
+
+
+def recognised_semantic(path: Path) -> str:
+    """The one format of class maps whose layout lies at `path`.
+
+    Raises:
+        PixelkinError: none or several do.
+    """
+    found = [
+        name
+        for name, one in SEMANTIC_FORMATS.items()
+        if one.lies_in is not None and one.lies_in(path)
+    ]
+    return the_one_format(found, path, {name: one.layout for name, one in SEMANTIC_FORMATS.items()})

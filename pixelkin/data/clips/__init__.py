@@ -1,0 +1,1 @@
+"""Video with masks, and the stills that synthetic clips are made of."""

@@ -1,0 +1,1 @@
+"""Annotated objects: one module per encoding, and `sources` that opens them by name."""

@@ -1,0 +1,326 @@
+"""Data sets of annotated stills by the name of their format, or by what lies in their folder."""
+
+import difflib
+import mmap
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelkin.data.reading import IMAGE_SUFFIXES
+from pixelkin.data.source import InstanceSource
+from pixelkin.errors import PixelkinError
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a user says of a data set."""
+
+    path: Path
+    images: Path | None
+    masks: Path | None
+    split: str | None
+
+    def only(self, *given: str) -> None:
+        """Refuse what this format does not take: unheard, it would mislead."""
+        for name in {"images", "masks", "split"} - set(given):
+            if getattr(self, name) is not None:
+                allowed = ", ".join(given) or "the path alone"
+                raise PixelkinError(
+                    f"{self.path}: its format takes no {name}: expected {allowed}; leave it out"
+                )
+
+
+# Imports within: a data set of one format needs none of the other readers.
+
+
+def _coco(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.coco_json import CocoJson
+
+    place.only("images")
+    return CocoJson(_only_json(place.path, "coco"), place.images)
+
+
+def _panoptic(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.coco_panoptic import CocoPanoptic
+
+    place.only("images", "masks")
+    return CocoPanoptic(_only_json(place.path, "panoptic"), place.images, place.masks)
+
+
+def _yolo(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.yolo_seg import YoloSeg
+
+    place.only("images", "masks", "split")
+    images = place.images or part_folder(place.path, "images", place.split)
+    labels = place.masks or part_folder(place.path, "labels", place.split)
+    return YoloSeg(images, labels)
+
+
+def part_folder(root: Path, kind: str, split: str | None) -> Path:
+    """`kind/` where a data set is one, else `kind/<split>/` or `<split>/kind/`.
+
+    Raises:
+        PixelkinError: there is no such folder, or the data set is divided and no split is given.
+    """
+    if split:
+        return first_folder(root, f"{kind}/{split}", f"{split}/{kind}")
+    splits = [path.name for path in root.glob(f"{kind}/*/")]
+    splits += [path.parent.name for path in root.glob(f"*/{kind}/")]
+    files = any(path.is_file() for path in root.glob(f"{kind}/*"))
+    if splits and not files:
+        raise PixelkinError(
+            f"{root} is divided into {', '.join(sorted(splits))}: expected to hear which; give "
+            "it as split"
+        )
+    return first_folder(root, kind)
+
+
+def _labelme(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.labelme import LabelMe
+
+    place.only("images")
+    return LabelMe(place.path, place.images)
+
+
+def _pngs(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.instance_png import InstancePng
+    from pixelkin.data.reading import images_by_stem
+
+    place.only("images", "masks")
+    images = place.images or first_folder(place.path, "images")
+    masks = place.masks or first_folder(place.path, "masks")
+    stem = next(iter(images_by_stem(images)))
+    suffixed = not (masks / f"{stem}.png").is_file() and (masks / f"{stem}_mask.png").is_file()
+    return InstancePng(images, masks, mask_suffix="_mask" if suffixed else "")
+
+
+def _penn_fudan(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.penn_fudan import PennFudan
+
+    place.only()
+    return PennFudan(place.path)
+
+
+def _nuclei(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.nuclei import Nuclei
+
+    place.only()
+    return Nuclei(place.path)
+
+
+def _voc(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.voc import Voc
+
+    place.only("split")
+    return Voc(place.path) if place.split is None else Voc(place.path, split=place.split)
+
+
+def _sbd(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.voc import Sbd
+
+    place.only("split")
+    return Sbd(place.path) if place.split is None else Sbd(place.path, split=place.split)
+
+
+def _cityscapes(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.cityscapes import Cityscapes
+
+    place.only("split")
+    if place.split is None:
+        return Cityscapes(place.path)
+    return Cityscapes(place.path, split=place.split)
+
+
+def _cvppp(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.cvppp import Cvppp
+
+    place.only()
+    return Cvppp(place.path)
+
+
+FORMATS: dict[str, Callable[[_Place], InstanceSource]] = {
+    "coco": _coco,
+    "panoptic": _panoptic,
+    "yolo": _yolo,
+    "labelme": _labelme,
+    "pngs": _pngs,
+    "penn-fudan": _penn_fudan,
+    "nuclei": _nuclei,
+    "voc": _voc,
+    "sbd": _sbd,
+    "cityscapes": _cityscapes,
+    "cvppp": _cvppp,
+}
+"""Names of formats, as in `FORMAT:PATH`."""
+
+LAYOUTS = {
+    "coco": "a JSON with images, annotations and categories",
+    "panoptic": "a JSON with segments_info, its PNGs in the folder of its name",
+    "yolo": "images/ and labels/ with one .txt per image",
+    "labelme": "one LabelMe .json per image",
+    "pngs": "images/ and masks/ with one index PNG per image",
+    "penn-fudan": "PNGImages/ and PedMasks/",
+    "nuclei": "DSB 2018: <id>/images/ and <id>/masks/",
+    "voc": "JPEGImages/, SegmentationObject/ and SegmentationClass/",
+    "sbd": "img/ and inst/",
+    "cityscapes": "leftImg8bit/ and gtFine/",
+    "cvppp": "<plant>_rgb.png and <plant>_label.png",
+}
+"""What lies at the path of each format, for help and messages."""
+
+
+def open_source(
+    spec: str | os.PathLike[str],
+    *,
+    images: Path | None = None,
+    masks: Path | None = None,
+    split: str | None = None,
+) -> InstanceSource:
+    """The data set at `"FORMAT:PATH"`, or at a path whose content shows its format.
+
+    Args:
+        spec: one of `FORMATS`, a colon and a path; or a path alone.
+        images: folder of the images, for `coco`, `panoptic`, `yolo`, `labelme` and `pngs`.
+        masks: folder of the annotations, for `panoptic`, `yolo` (its label files) and `pngs`.
+        split: which part, for `voc`, `sbd`, `cityscapes` and `yolo` (`images/<split>` or
+            `<split>/images`).
+
+    Raises:
+        PixelkinError: the format is unknown, or not to be told from what lies there; an option
+            does not belong to it; or the data set refuses its files.
+    """
+    name, path = format_and_path(spec, FORMATS)
+    return FORMATS[name or recognised(path)](_Place(path, images, masks, split))
+
+
+def format_and_path(spec: str | os.PathLike[str], formats: Collection[str]) -> tuple[str, Path]:
+    """Name, empty where none is given, and path of `"FORMAT:PATH"`.
+
+    Raises:
+        PixelkinError: the format is none of `formats`, or there is nothing at the path.
+    """
+    text = os.fspath(spec)
+    # A single letter is a drive of Windows.
+    prefixed = re.fullmatch(r"([A-Za-z][\w-]+):(.+)", text, re.DOTALL)
+    if prefixed and not Path(text).exists():
+        name, path = prefixed.groups()
+        if name not in formats:
+            near = difflib.get_close_matches(name.lower(), formats, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}:{path}?" if near else ""
+            raise PixelkinError(
+                f"format {name!r} is unknown: expected one of {', '.join(formats)}{hint}"
+            )
+    else:
+        name, path = "", text
+    if not Path(path).exists():
+        raise PixelkinError(f"no file or folder {path}: check the path")
+    return name, Path(path)
+
+
+def recognised(path: Path) -> str:
+    """The one format whose layout lies at `path`.
+
+    Raises:
+        PixelkinError: none or several do.
+    """
+    if path.is_file():
+        found = [name for name in ("coco", "panoptic") if path in _jsons(path, name)]
+    else:
+        found = [name for name, lies_in in _LIES_IN.items() if lies_in(path)]
+    return the_one_format(found, path, LAYOUTS)
+
+
+def the_one_format(found: Sequence[str], path: Path, layouts: Mapping[str, str]) -> str:
+    """The only entry of `found`, formats whose layout lies at `path`, else `PixelkinError`."""
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise PixelkinError(
+            f"{path} could be {' or '.join(found)}: expected one format; write "
+            f"{found[0]}:{path} or {found[1]}:{path}"
+        )
+    known = "; ".join(f"{name} ({layout})" for name, layout in layouts.items())
+    raise PixelkinError(f"{path} shows no known format; write FORMAT:PATH with one of {known}")
+
+
+def has_all(*parts: str) -> Callable[[Path], bool]:
+    """Whether a folder holds a match of each pattern."""
+    return lambda folder: all(any(folder.glob(part)) for part in parts)
+
+
+_LIES_IN: dict[str, Callable[[Path], bool]] = {
+    "coco": lambda folder: bool(_jsons(folder, "coco")),
+    "panoptic": lambda folder: bool(_jsons(folder, "panoptic")),
+    "yolo": lambda folder: any(
+        has_all(*parts)(folder)
+        for parts in (
+            ("images", "labels/*.txt"),
+            ("images/*/", "labels/*/*.txt"),
+            ("*/images/", "*/labels/*.txt"),
+        )
+    ),
+    "labelme": lambda folder: bool(_jsons(folder, "labelme")),
+    "pngs": lambda folder: (
+        has_all("masks/*.png")(folder)
+        and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.glob("images/*"))
+    ),
+    "penn-fudan": has_all("PNGImages", "PedMasks"),
+    "nuclei": lambda folder: any(
+        (images / f"{images.parent.name}.png").is_file() and (images.parent / "masks").is_dir()
+        for images in folder.glob("*/images")
+    ),
+    "voc": has_all("JPEGImages", "SegmentationObject"),
+    "sbd": has_all("img", "inst"),
+    "cityscapes": has_all("leftImg8bit", "gtFine"),
+    "cvppp": lambda folder: any(
+        has_all(*parts)(folder)
+        for parts in (("*_rgb.png", "*_label.png"), ("*/*_rgb.png", "*/*_label.png"))
+    ),
+}
+
+# Thousands of files in one folder are of one kind: the first ones tell it.
+_TELLING = 8
+
+_SIGNS = {
+    "coco": (b'"images"', b'"annotations"', b'"categories"'),
+    "panoptic": (b'"images"', b'"annotations"', b'"segments_info"'),
+    "labelme": (b'"shapes"',),
+}
+
+
+def _jsons(path: Path, name: str) -> list[Path]:
+    """JSON files of a format, at `path` or directly in it; told by their words, unparsed."""
+    files = [path] if path.is_file() else sorted(path.glob("[!.]*.json"))[:_TELLING]
+    return [file for file in files if _has_words(file, name)]
+
+
+def _has_words(file: Path, name: str) -> bool:
+    if not file.stat().st_size:
+        return False
+    with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        panoptic = text.find(b'"segments_info"') >= 0
+        told = all(text.find(word) >= 0 for word in _SIGNS[name])
+        return told and (name != "coco" or not panoptic)
+
+
+def _only_json(path: Path, name: str) -> Path:
+    """`path`, or the one annotation file in the folder `path`."""
+    if not path.is_dir():
+        return path
+    found = _jsons(path, name)
+    if len(found) != 1:
+        there = ", ".join(file.name for file in found) or "none"
+        raise PixelkinError(
+            f"{path} is a folder: expected one {name} JSON in it, there: {there}; give the file"
+        )
+    return found[0]
+
+
+def first_folder(root: Path, *inner: str) -> Path:
+    """The first of the folders `inner` that `root` has, else `PixelkinError`."""
+    for name in inner:
+        if (root / name).is_dir():
+            return root / name
+    raise PixelkinError(f"no folder {root / inner[0]}: expected it, or give the folder itself")

@@ -1,0 +1,1 @@
+"""Which classes an image shows, without where: image tags from files, folders and annotations."""

@@ -1,0 +1,196 @@
+"""Image tags in CSV and JSON-lines files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pixelkin.data.reading import decoded
+from pixelkin.data.tags.image_tags import Listing, TagProblem, TagRow, Tags
+from pixelkin.errors import PixelkinError
+from pixelkin.files import atomic_write
+
+_IMAGE_WORDS = frozenset(
+    {"image", "images", "file", "filename", "file_name", "name", "path", "photo", "img", "image_id"}
+)
+_TAG_WORDS = frozenset(
+    {"tag", "tags", "label", "labels", "class", "classes", "category", "categories"}
+)
+_YES = frozenset({"1", "1.0", "true", "yes", "x"})
+_NO = frozenset({"0", "0.0", "false", "no", "", "-1"})
+_SEPARATORS = re.compile(r"[;|,\t]")
+
+
+def read_csv(path: str | os.PathLike[str]) -> Listing:
+    """Tags from a CSV: comma, semicolon or tab between cells, UTF-8, quotes as spreadsheets write.
+
+    Three layouts, told apart by their content:
+
+    - an image and its tags: in further cells, or in one cell with `;`, `|` or `,` between them;
+    - an image and one tag, the image once per tag;
+    - a header of classes, and 1 or 0 (true, false, yes, no, x, nothing) in their columns.
+
+    The first line is a header where it calls its columns image (file, name, path …) and tags
+    (label, class, category …), in any order and beside others; or in the third layout.
+
+    Raises:
+        PixelkinError: the file is missing, empty or no text.
+    """
+    source = Path(path)
+    text = decoded(source, lambda: source.read_text(encoding="utf-8-sig"), kind="tags file")
+    records = list(_records(text))
+    if not records:
+        raise PixelkinError(f"{source} is empty: expected an image and its tags in each line")
+    header = [cell.casefold() for cell in records[0][1]]
+    body = records[1:]
+    if _is_one_hot(records):
+        return _one_hot(source, records[0][1], body)
+    images = [index for index, word in enumerate(header) if word in _IMAGE_WORDS]
+    labels = [index for index, word in enumerate(header) if word in _TAG_WORDS]
+    named = bool(images and labels)
+    image_at, first = (images[0], labels[0]) if named else (0, 1)
+    # Tags may run on beyond the last column that the header names.
+    last = first + 1 if named and first < len(header) - 1 else None
+    listing = Listing(str(source), [])
+    for line, cells in body if named else records:
+        where = f"{source}:{line}"
+        if len(cells) <= image_at or not cells[image_at]:
+            listing.problems.append(
+                TagProblem(where, "the line names no image", "write its file name or drop the line")
+            )
+            continue
+        tags = [tag for cell in cells[first:last] for tag in _split(cell)]
+        listing.rows.append(TagRow(cells[image_at], tuple(tags), where))
+    return listing
+
+
+def _records(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line and stripped cells of every record that is not blank."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(",;\t", key=first.count)
+    if delimiter == ";" and "," in first and first.index(",") < first.index(";"):
+        # `a.jpg,dress;bag;belt` is a list within a cell.
+        delimiter = ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield line, [cell.strip() for cell in cells]
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise PixelkinError(f"line {line} of the tags file is no CSV: {error}; mend it") from error
+
+
+def _split(cell: str) -> list[str]:
+    return [part.strip() for part in _SEPARATORS.split(cell) if part.strip()]
+
+
+def _is_one_hot(records: Sequence[tuple[int, list[str]]]) -> bool:
+    """Whether most cells below a first line of names are yes or no, and none of the names is."""
+    header = records[0][1][1:]
+    if len(records) < 2 or not header or any(one.casefold() in _YES | _NO for one in header):
+        return False
+    cells = [cell.casefold() for _, row in records[1:] for cell in row[1:]]
+    # An empty cell belongs to any layout.
+    sure = sum(cell in _YES | _NO for cell in cells if cell)
+    return sure > sum(map(bool, cells)) / 2
+
+
+def _one_hot(source: Path, header: list[str], body: list[tuple[int, list[str]]]) -> Listing:
+    names = tuple(header[1:])
+    listing = Listing(str(source), [], tuple(dict.fromkeys(filter(None, names))))
+    doubled = [name for name, count in Counter(names).items() if count > 1 or not name]
+    listing.problems.extend(
+        TagProblem(f"{source}:1", f"column {name!r} is double or has no name", "rename the column")
+        for name in doubled
+    )
+    for line, cells in body:
+        where = f"{source}:{line}"
+        strange = [cell for cell in cells[1:] if cell.casefold() not in _YES | _NO]
+        if not cells[0] or len(cells) > len(header) or strange:
+            found = strange[0] if strange else f"{len(cells)} cells, image {cells[0]!r}"
+            listing.problems.append(
+                TagProblem(
+                    where,
+                    f"the line holds {found}",
+                    f"write an image and {len(names)} cells of 1 or 0",
+                )
+            )
+            continue
+        pairs = zip(names, cells[1:], strict=False)
+        carried = [name for name, cell in pairs if name and cell.casefold() in _YES]
+        listing.rows.append(TagRow(cells[0], tuple(dict.fromkeys(carried)), where))
+    return listing
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> Listing:
+    """Tags from JSON lines: `{"image": "a.jpg", "tags": ["dress", "bag"]}`, one a line.
+
+    The keys may have the other names that `read_csv` knows; tags may also be one string with
+    separators.
+
+    Raises:
+        PixelkinError: the file is missing, empty or no text.
+    """
+    source = Path(path)
+    text = decoded(source, lambda: source.read_text(encoding="utf-8-sig"), kind="tags file")
+    if not text.strip():
+        raise PixelkinError(f"{source} is empty: expected a JSON object in each line")
+    listing = Listing(str(source), [])
+    # splitlines would also break at U+2028, which JSON allows inside strings.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        found = _json_row(line)
+        where = f"{source}:{number}"
+        if found is None:
+            listing.problems.append(
+                TagProblem(
+                    where,
+                    "the line is no object with an image and a list of tags",
+                    'write {"image": "a.jpg", "tags": ["dress", "bag"]}',
+                )
+            )
+        else:
+            listing.rows.append(TagRow(*found, where))
+    return listing
+
+
+def _json_row(line: str) -> tuple[str, tuple[str, ...]] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    image = next((value for key, value in record.items() if key.casefold() in _IMAGE_WORDS), None)
+    tags = next((value for key, value in record.items() if key.casefold() in _TAG_WORDS), None)
+    if isinstance(tags, str):
+        tags = _split(tags)
+    if not (isinstance(image, str) and image.strip() and isinstance(tags, list)):
+        return None
+    if not all(isinstance(tag, str) for tag in tags):
+        return None
+    return image.strip(), tuple(tag.strip() for tag in tags if tag.strip())
+
+
+def write_csv(path: str | os.PathLike[str], tags: Tags) -> None:
+    """Write `tags` with a column of 1 and 0 per class, which `read_csv` reads back.
+
+    Of the layouts only this one keeps the order of the classes, classes without an image, images
+    without a tag, and names that hold separators.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["image", *tags.class_names])
+    for name, indices in tags.by_name.items():
+        carried = set(indices)
+        writer.writerow([name, *(int(i in carried) for i in range(len(tags.class_names)))])
+    atomic_write(path, buffer.getvalue())

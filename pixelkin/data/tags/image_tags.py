@@ -1,0 +1,239 @@
+"""Image tags: which classes an image shows, without where.
+
+The readers of `tag_files` and `tag_sources` give a `Listing`, what was written; `resolve` makes
+`Tags` of it and names every fault at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pixelkin.data.reading import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The classes of each image.
+
+    Attributes:
+        class_names: unique.
+        by_name: name of an image (no suffix) → ascending indices into `class_names`; empty for an
+            image that is known to show none.
+    """
+
+    class_names: tuple[str, ...]
+    by_name: dict[str, tuple[int, ...]]
+
+    def counts(self) -> tuple[int, ...]:
+        """How many images carry each class."""
+        found = Counter(index for indices in self.by_name.values() for index in indices)
+        return tuple(found[index] for index in range(len(self.class_names)))
+
+
+@dataclass(frozen=True)
+class TagProblem:
+    """One fault of a tags file.
+
+    Attributes:
+        where: the file, with the line where it has lines.
+        what: the fault, with what was found.
+        fix: what to do.
+        severity: an error means that something written was left out; a warning is legal, but
+            seldom meant, or cannot be learnt from.
+    """
+
+    where: str
+    what: str
+    fix: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.where}: {self.what}; {self.fix}"
+
+
+@dataclass(frozen=True)
+class TagRow:
+    """What one place says of one image: its name and tags as written."""
+
+    image: str
+    tags: tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a tags file says, not yet compared with classes and images.
+
+    Attributes:
+        where: the file or folder.
+        rows: in the order of the file; an image may have several.
+        class_names: where the encoding names its classes, else None.
+        problems: lines that could not be read.
+    """
+
+    where: str
+    rows: list[TagRow]
+    class_names: tuple[str, ...] | None = None
+    problems: list[TagProblem] = field(default_factory=list)
+
+
+def resolve(
+    listing: Listing,
+    *,
+    class_names: Sequence[str] | None = None,
+    images: Collection[str] | None = None,
+) -> tuple[Tags, list[TagProblem]]:
+    """The tags of a listing, and everything that is wrong with it.
+
+    Args:
+        listing: what a reader found.
+        class_names: the known classes; None takes those that the encoding names, else the tags
+            found, sorted. Tags are compared exactly first, then without regard to case.
+        images: names of the images that exist, with or without suffix; None for unknown. A tagged
+            name is compared whole first, then without its folders where that is unambiguous.
+
+    Returns:
+        The tags, in the order of `images` where given, and the problems, errors first. What an
+        error names is left out: unknown tags and images that do not exist. Images that exist and
+        are not listed are left out, too; listed ones without a tag are kept, empty.
+    """
+    problems = list(listing.problems)
+    known = class_names if class_names is not None else listing.class_names
+    if known is None:
+        known = sorted({tag for row in listing.rows for tag in row.tags})
+        problems += _likely_misspelt(listing)
+    names = tuple(known)
+    found, strange = _collect(listing, names, problems)
+    problems += _unknown_tags(strange, names)
+    by_name: dict[str, tuple[int, ...]]
+    if images is None:
+        by_name = {name: tuple(sorted(indices)) for name, (indices, _) in found.items()}
+    else:
+        by_name = _match_images(found, images, problems, where=listing.where)
+    tags = Tags(names, by_name)
+    problems += _suspicious(tags, {name: where for name, (_, where) in found.items()}, listing)
+    return tags, sorted(problems, key=lambda problem: problem.severity)
+
+
+_Found = dict[str, tuple[set[int], str]]
+"""Name of an image → its classes, and where it stands first."""
+
+
+def _collect(
+    listing: Listing, names: Sequence[str], problems: list[TagProblem]
+) -> tuple[_Found, dict[str, list[str]]]:
+    """Classes of each listed image, and where unknown tags stand; duplicates go to `problems`."""
+    exact = {name: index for index, name in enumerate(names)}
+    loose = {name.casefold(): index for index, name in reversed(list(enumerate(names)))}
+    found: _Found = {}
+    strange: dict[str, list[str]] = {}
+    for row in listing.rows:
+        carried, _ = found.setdefault(image_key(row.image), (set(), row.where))
+        for tag in row.tags:
+            index = exact.get(tag, loose.get(tag.casefold()))
+            if index is None:
+                strange.setdefault(tag, []).append(row.where)
+            elif index in carried:
+                problems.append(
+                    TagProblem(
+                        row.where,
+                        f"image {row.image} has tag {tag!r} twice",
+                        "drop one",
+                        "warning",
+                    )
+                )
+            else:
+                carried.add(index)
+    return found, strange
+
+
+def image_key(written: str) -> str:
+    """The name of an image as written in a tags file: forward slashes, no image suffix."""
+    path = written.replace("\\", "/").removeprefix("./")
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else path
+
+
+def _unknown_tags(strange: Mapping[str, list[str]], names: Sequence[str]) -> Iterator[TagProblem]:
+    for tag, places in strange.items():
+        near = _nearest(tag, names)
+        more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+        fix = f"did you mean {near!r}?" if near else "correct it, or add it to the classes"
+        yield TagProblem(places[0], f"tag {tag!r} is unknown{more}", fix)
+
+
+def _nearest(word: str, known: Collection[str]) -> str | None:
+    by_fold = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
+    return by_fold[near[0]] if near else None
+
+
+def _likely_misspelt(listing: Listing) -> Iterator[TagProblem]:
+    """Without known classes: rare tags that look like one at least five times as frequent."""
+    first: dict[str, str] = {}
+    for row in listing.rows:
+        for tag in row.tags:
+            first.setdefault(tag, row.where)
+    counts = Counter(tag for row in listing.rows for tag in set(row.tags))
+    for tag, count in counts.items():
+        frequent = [other for other, many in counts.items() if many >= 5 * count]
+        near = difflib.get_close_matches(tag, frequent, n=1, cutoff=0.8)
+        if near:
+            yield TagProblem(
+                first[tag],
+                f"tag {tag!r} is on {count} images, {near[0]!r} on {counts[near[0]]}",
+                "correct it where it is misspelt, or give the class names",
+                "warning",
+            )
+
+
+def _match_images(
+    found: _Found, images: Collection[str], problems: list[TagProblem], *, where: str
+) -> dict[str, tuple[int, ...]]:
+    """Classes by the names in `images`, suffixes stripped; what does not match is a problem."""
+    keys = list(dict.fromkeys(map(image_key, images)))
+    known = set(keys)
+    tails = Counter(key.rsplit("/", 1)[-1] for key in keys)
+    by_tail = {key.rsplit("/", 1)[-1]: key for key in keys}
+    matched: dict[str, set[int]] = {}
+    for name, (indices, place) in found.items():
+        tail = name.rsplit("/", 1)[-1]
+        key = name if name in known else by_tail.get(tail) if tails[tail] == 1 else None
+        if key is not None:
+            matched.setdefault(key, set()).update(indices)
+            continue
+        near = difflib.get_close_matches(name, keys, n=1, cutoff=0.6) if len(keys) < 5000 else []
+        fix = f"did you mean {near[0]}?" if near else "add the image or drop the line"
+        problems.append(TagProblem(place, f"no image {name} exists", fix))
+    problems += (
+        TagProblem(where, f"image {key} is not listed", "tag it or remove the image", "warning")
+        for key in keys
+        if key not in matched
+    )
+    return {key: tuple(sorted(matched[key])) for key in keys if key in matched}
+
+
+def _suspicious(tags: Tags, places: Mapping[str, str], listing: Listing) -> Iterator[TagProblem]:
+    """What is legal, but teaches a classifier nothing."""
+    every = len(tags.class_names)
+    for name, indices in tags.by_name.items():
+        where = places.get(name, listing.where)
+        if not indices:
+            yield TagProblem(where, f"image {name} has no tag", "tag it or drop it", "warning")
+        elif len(indices) == every > 2:
+            yield TagProblem(
+                where, f"image {name} has every tag", "keep those that it shows", "warning"
+            )
+    for class_name, count in zip(tags.class_names, tags.counts(), strict=True):
+        if count == 0:
+            what, fix = "is on no image", "tag images with it or drop the class"
+        elif count == len(tags.by_name) > 1:
+            what, fix = "is on every image", "add images without it or drop the class"
+        else:
+            continue
+        yield TagProblem(listing.where, f"class {class_name!r} {what}", fix, "warning")

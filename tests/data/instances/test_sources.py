@@ -1,0 +1,251 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelkin.data.instances.sources import FORMATS, LAYOUTS, open_source, recognised
+from pixelkin.errors import PixelkinError
+from pixelkin.masks import decode_rle
+
+SIZE = (6, 4)
+EMPTY_COCO: dict[str, Any] = {
+    "images": [{"id": 1, "file_name": "a.png"}],
+    "annotations": [],
+    "categories": [],
+}
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", SIZE).save(path)
+
+
+def ids(path: Path, mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new(mode, SIZE)
+    image.putpixel((1, 1), 1)
+    image.save(path)
+
+
+def text(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def make_coco(root: Path) -> None:
+    picture(root / "a.png")
+    text(root / "_annotations.coco.json", EMPTY_COCO)
+
+
+def make_panoptic(root: Path) -> None:
+    picture(root / "a.png")
+    ids(root / "panoptic" / "a.png", "RGB")
+    Image.fromarray(np.full((4, 6, 3), (1, 0, 0), np.uint8)).save(root / "panoptic" / "a.png")
+    segment = {"id": 1, "category_id": 1, "iscrowd": 0}
+    content = dict(EMPTY_COCO)
+    content["annotations"] = [{"image_id": 1, "file_name": "a.png", "segments_info": [segment]}]
+    content["categories"] = [{"id": 1, "name": "cat", "isthing": 1}]
+    text(root / "panoptic.json", content)
+
+
+def make_yolo(root: Path) -> None:
+    picture(root / "images" / "a.png")
+    text(root / "labels" / "a.txt", "0 0 0 1 0 1 1")
+
+
+def make_labelme(root: Path) -> None:
+    picture(root / "a.png")
+    text(root / "a.json", {"shapes": [], "imagePath": "a.png"})
+
+
+def make_pngs(root: Path) -> None:
+    picture(root / "images" / "a.png")
+    ids(root / "masks" / "a.png")
+
+
+def make_penn_fudan(root: Path) -> None:
+    picture(root / "PNGImages" / "a.png")
+    ids(root / "PedMasks" / "a_mask.png")
+
+
+def make_nuclei(root: Path) -> None:
+    picture(root / "a" / "images" / "a.png")
+    ids(root / "a" / "masks" / "x.png")
+
+
+def make_voc(root: Path) -> None:
+    picture(root / "JPEGImages" / "a.jpg")
+    ids(root / "SegmentationObject" / "a.png", "P")
+    ids(root / "SegmentationClass" / "a.png", "P")
+    for split in ("train", "val"):
+        text(root / "ImageSets" / "Segmentation" / f"{split}.txt", "a\n")
+
+
+def make_sbd(root: Path) -> None:
+    from scipy.io import savemat
+
+    picture(root / "img" / "a.jpg")
+    (root / "inst").mkdir()
+    labels = np.zeros(SIZE[::-1], np.uint8)
+    labels[1, 1] = 1
+    savemat(
+        root / "inst" / "a.mat",
+        {"GTinst": {"Segmentation": labels, "Categories": np.array([[3]], np.uint8)}},
+    )
+    for split in ("train", "val"):
+        text(root / f"{split}.txt", "a\n")
+
+
+def make_cityscapes(root: Path) -> None:
+    for split in ("train", "val"):
+        stem = "ulm_000000_000019"
+        picture(root / "leftImg8bit" / split / "ulm" / f"{stem}_leftImg8bit.png")
+        labels = np.zeros(SIZE[::-1], np.uint16)
+        labels[1, 1] = 26001
+        folder = root / "gtFine" / split / "ulm"
+        folder.mkdir(parents=True)
+        Image.fromarray(labels).save(folder / f"{stem}_gtFine_instanceIds.png")
+
+
+def make_cvppp(root: Path) -> None:
+    picture(root / "plant001_rgb.png")
+    ids(root / "plant001_label.png")
+
+
+MAKERS = {
+    "coco": make_coco,
+    "panoptic": make_panoptic,
+    "yolo": make_yolo,
+    "labelme": make_labelme,
+    "pngs": make_pngs,
+    "penn-fudan": make_penn_fudan,
+    "nuclei": make_nuclei,
+    "voc": make_voc,
+    "sbd": make_sbd,
+    "cityscapes": make_cityscapes,
+    "cvppp": make_cvppp,
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_opens_by_name_and_by_what_lies_there(tmp_path: Path, name: str) -> None:
+    MAKERS[name](tmp_path)
+    assert recognised(tmp_path) == name
+    for spec in (f"{name}:{tmp_path}", str(tmp_path), tmp_path):
+        source = open_source(spec)
+        assert len(source) == len(source.names) == 1
+        sample = source[0]
+        assert sample.name == source.names[0]
+        assert sample.size_hw == (4, 6)
+        for one in sample.instances:
+            assert decode_rle(one.rle, (4, 6)).any()
+            assert 0 <= one.category < len(source.class_names)
+        assert len(sample.instances) == (name not in ("coco", "labelme"))
+
+
+def test_every_format_has_its_layout_described() -> None:
+    assert list(LAYOUTS) == list(FORMATS) == list(MAKERS)
+
+
+@pytest.mark.parametrize("name", ["coco", "panoptic"])
+def test_a_json_is_told_by_its_words(tmp_path: Path, name: str) -> None:
+    MAKERS[name](tmp_path)
+    (path,) = tmp_path.glob("*.json")
+    assert recognised(path) == name
+    assert open_source(path).names == ["a"]
+
+
+@pytest.mark.parametrize("name", ["voc", "sbd", "cityscapes"])
+def test_a_split_is_handed_on(tmp_path: Path, name: str) -> None:
+    MAKERS[name](tmp_path)
+    assert len(open_source(tmp_path, split="val")) == 1
+    with pytest.raises(PixelkinError, match="'walk'"):
+        open_source(tmp_path, split="walk")
+
+
+@pytest.mark.parametrize("layout", ["{kind}/{split}", "{split}/{kind}"])
+def test_yolo_in_splits_asks_which(tmp_path: Path, layout: str) -> None:
+    for split in ("train", "val"):
+        picture(tmp_path / layout.format(kind="images", split=split) / f"{split}.png")
+        text(tmp_path / layout.format(kind="labels", split=split) / f"{split}.txt", "0 0 0 1 0 1 1")
+    text(tmp_path / "data.yaml", "names: [cat]")
+    assert recognised(tmp_path) == "yolo"
+    source = open_source(tmp_path, split="val")
+    assert source.names == ["val"]
+    assert source.class_names == ("cat",)
+    with pytest.raises(PixelkinError, match=r"divided into train, val: .* as split"):
+        open_source(tmp_path)
+    with pytest.raises(PixelkinError, match=r"no folder .*images.test"):
+        open_source(tmp_path, split="test")
+
+
+def test_folders_may_lie_apart(tmp_path: Path) -> None:
+    make_yolo(tmp_path / "x")
+    (tmp_path / "x" / "labels").rename(tmp_path / "y")
+    make_pngs(tmp_path / "z")
+    (tmp_path / "z" / "masks" / "a.png").rename(tmp_path / "z" / "masks" / "a_mask.png")
+    root, images = tmp_path / "x", tmp_path / "x" / "images"
+    assert open_source(f"yolo:{root}", masks=tmp_path / "y").names == ["a"]
+    source = open_source(f"pngs:{root}", masks=tmp_path / "z" / "masks", images=images)
+    assert len(source[0].instances) == 1
+
+
+def test_an_option_of_another_format_is_refused(tmp_path: Path) -> None:
+    make_nuclei(tmp_path)
+    with pytest.raises(PixelkinError, match="takes no split: expected the path alone"):
+        open_source(tmp_path, split="train")
+    make_coco(tmp_path / "c")
+    with pytest.raises(PixelkinError, match="takes no masks: expected images"):
+        open_source(tmp_path / "c", masks=tmp_path)
+
+
+def test_an_unknown_format_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(PixelkinError, match=r"format 'COCO' is unknown: .* did you mean coco:x"):
+        open_source("COCO:x")
+    with pytest.raises(PixelkinError, match="format 'zzz' is unknown: expected one of coco,"):
+        open_source(f"zzz:{tmp_path}")
+    with pytest.raises(PixelkinError, match=r"no file or folder .*nowhere"):
+        open_source(tmp_path / "nowhere")
+    with pytest.raises(PixelkinError, match="no file or folder nowhere"):
+        open_source("coco:nowhere")
+    with pytest.raises(PixelkinError, match="no file or folder C:"):
+        open_source("C:\\nowhere")
+    with pytest.raises(PixelkinError, match="no file or folder coco:"):
+        open_source("coco:")
+
+
+def test_what_lies_there_must_tell_one_format(tmp_path: Path) -> None:
+    with pytest.raises(PixelkinError, match=r"shows no known format; .* cvppp \(<plant>") as none:
+        open_source(tmp_path)
+    assert "\n" not in str(none.value)
+    text(tmp_path / "x.json", "")
+    with pytest.raises(PixelkinError, match="shows no known format"):
+        open_source(tmp_path / "x.json")
+    make_yolo(tmp_path)
+    make_pngs(tmp_path)
+    with pytest.raises(PixelkinError, match=r"could be yolo or pngs: .* write yolo:"):
+        open_source(tmp_path)
+    assert open_source(f"pngs:{tmp_path}").class_names == ("object",)
+
+
+def test_of_two_annotation_files_one_must_be_given(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    text(tmp_path / "more.json", EMPTY_COCO)
+    with pytest.raises(PixelkinError, match=r"there: _annotations\.coco\.json, more\.json; give"):
+        open_source(tmp_path)
+
+
+def test_real_folders_are_recognised(shared_data: Path) -> None:
+    assert recognised(shared_data / "dsb2018") == "nuclei"
+    assert recognised(shared_data / "penn_fudan") == "penn-fudan"
+    coco = shared_data / "coco_mini"
+    path = coco / "panoptic_segmentation" / "annotations" / "panoptic_train2017.json"
+    images = coco / "images" / "train2017"
+    assert recognised(path) == "panoptic"
+    assert len(open_source(path, images=images)) == 100
+    labels = coco / "instance_segmentation" / "labels" / "train2017"
+    source = open_source(f"yolo:{coco}", images=images, masks=labels)
+    assert (len(source), source.class_names[0]) == (100, "person")

@@ -1,0 +1,150 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pixelkin.data.tags.files import read_csv, read_json_lines, write_csv
+from pixelkin.data.tags.image_tags import Tags, image_key, resolve
+from pixelkin.errors import PixelkinError
+
+WANTED = [("a.jpg", ("dress", "t shirt")), ("b.jpg", ("hat",)), ("c.jpg", ())]
+
+
+def rows_of(folder, text, *, name="tags.csv"):
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    listing = read_json_lines(path) if name.endswith("jsonl") else read_csv(path)
+    assert not listing.problems
+    return [(row.image, row.tags) for row in listing.rows]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.jpg,dress,t shirt\nb.jpg,hat\nc.jpg\n",
+        "image,tags\na.jpg,dress;t shirt\nb.jpg,hat\nc.jpg,\n",
+        "image,tags\r\na.jpg,dress|t shirt\r\nb.jpg,hat\r\nc.jpg,\r\n",
+        'File Name,Labels\na.jpg,"dress, t shirt"\nb.jpg,hat\nc.jpg,'.replace("File Name", "path"),
+        "image\ttags\na.jpg\tdress\tt shirt\nb.jpg\that\n\nc.jpg\t\n",
+        "Image;Tag\na.jpg;dress,t shirt\nb.jpg;hat\nc.jpg;\n",
+        "a.jpg,dress;t shirt\nb.jpg,hat\nc.jpg,\n",
+        "\ufeffimage,dress,t shirt,hat\na.jpg,1,1,0\nb.jpg,0,,1\nc.jpg,0,0,0\n",
+        "image,dress,t shirt,hat\na.jpg,True,yes,false\nb.jpg,0.0,,1.0\nc.jpg,no,0,0\n",
+        "split,tags,image\ntrain,dress;t shirt,a.jpg\ntrain,hat,b.jpg\nval,,c.jpg\n",
+        "image,tags,by\na.jpg,dress;t shirt,Ann\nb.jpg,hat,Bob\nc.jpg,,Ann\n",
+    ],
+)
+def test_layouts(tmp_path, text):
+    assert rows_of(tmp_path, text) == WANTED
+
+
+def test_one_row_per_pair(tmp_path):
+    text = "filename,label\na.jpg,dress\na.jpg,hat\nb.jpg,hat\n"
+    path = tmp_path / "pairs.csv"
+    path.write_text(text)
+    tags, _ = resolve(read_csv(path))
+    assert tags == Tags(("dress", "hat"), {"a": (0, 1), "b": (1,)})
+
+
+def test_json_lines(tmp_path):
+    text = (
+        '{"image": "a.jpg", "tags": ["dress", " t shirt "], "by": 3}\n\n'
+        '{"file_name": "b.jpg", "labels": "hat"}\r\n{"image": "c.jpg", "tags": []}'
+    )
+    assert rows_of(tmp_path, text, name="tags.jsonl") == WANTED
+
+
+def test_lines_that_cannot_be_read_are_told_and_the_others_kept(tmp_path):
+    path = tmp_path / "tags.jsonl"
+    path.write_text('{"image": "a", "tags": ["x"]}\n{"image": "b"\n[1]\n{"image": 3, "tags": []}\n')
+    listing = read_json_lines(path)
+    assert [row.image for row in listing.rows] == ["a"]
+    assert [one.where for one in listing.problems] == [f"{path}:{line}" for line in (2, 3, 4)]
+
+    path = tmp_path / "tags.csv"
+    path.write_text("image,dress,hat\na.jpg,1,0\nb.jpg,1,2\nc.jpg,1,0,1\n,1,1\n\nd.jpg,0,1\n")
+    listing = read_csv(path)
+    assert [(row.image, row.where) for row in listing.rows] == [
+        ("a.jpg", f"{path}:2"),
+        ("d.jpg", f"{path}:7"),
+    ]
+    assert [one.where for one in listing.problems] == [f"{path}:{line}" for line in (3, 4, 5)]
+
+    path.write_text("image,tags\n,hat\n")
+    assert [one.where for one in read_csv(path).problems] == [f"{path}:2"]
+
+
+def test_line_numbers_count_lines_within_quotes(tmp_path):
+    path = tmp_path / "tags.csv"
+    path.write_text('image,tags\n"a\nb",hat\nc,bag\n')
+    assert [row.where for row in read_csv(path).rows] == [f"{path}:2", f"{path}:4"]
+
+
+def test_one_hot_keeps_classes_without_an_image(tmp_path):
+    path = tmp_path / "tags.csv"
+    path.write_text("image,zebra,ant\na.jpg,1,0\n")
+    assert read_csv(path).class_names == ("zebra", "ant")
+    path.write_text("image,ant,ant\na.jpg,1,1\n")
+    assert "'ant' is double" in read_csv(path).problems[0].what
+
+
+@pytest.mark.parametrize("read", [read_csv, read_json_lines])
+def test_files_that_are_none(tmp_path, read):
+    path = tmp_path / "tags"
+    with pytest.raises(PixelkinError, match="no tags file"):
+        read(path)
+    path.write_text(" \n")
+    with pytest.raises(PixelkinError, match="empty"):
+        read(path)
+    path.write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(PixelkinError, match="cannot read"):
+        read(path)
+
+
+WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=8).map(
+    str.strip
+)
+NAMES = WORDS.filter(lambda one: one and image_key(one) == one)
+# A class that is called as a cell of 1 or 0 is would make its header a line of data.
+CLASSES = WORDS.filter(
+    lambda one: (
+        one
+        and one.casefold() not in {"1", "1.0", "true", "yes", "x", "-1"}
+        and one.casefold() not in {"0", "0.0", "false", "no"}
+    )
+)
+
+
+@st.composite
+def tag_sets(draw):
+    class_names = draw(st.lists(CLASSES, min_size=1, max_size=5, unique_by=str.casefold))
+    names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
+    indices = st.sets(st.integers(0, len(class_names) - 1)).map(lambda one: tuple(sorted(one)))
+    return Tags(tuple(class_names), {name: draw(indices) for name in names})
+
+
+@settings(max_examples=60, deadline=None)
+@given(tags=tag_sets())
+def test_written_tags_are_read_back(tmp_path_factory, tags):
+    path = tmp_path_factory.mktemp("tags") / "tags.csv"
+    write_csv(path, tags)
+    listing = read_csv(path)
+    assert not listing.problems
+    assert resolve(listing)[0] == tags
+
+
+@settings(max_examples=30, deadline=None)
+@given(tags=tag_sets())
+def test_json_lines_are_read_back(tmp_path_factory, tags):
+    path = tmp_path_factory.mktemp("tags") / "tags.jsonl"
+    lines = [
+        json.dumps(
+            {"image": name, "tags": [tags.class_names[one] for one in indices]}, ensure_ascii=False
+        )
+        for name, indices in tags.by_name.items()
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8", newline="")
+    listing = read_json_lines(path)
+    assert not listing.problems
+    assert resolve(listing, class_names=tags.class_names)[0] == tags

@@ -1,0 +1,116 @@
+from pixelkin.data.tags.image_tags import Listing, TagRow, Tags, resolve
+
+
+def listing(*rows, class_names=None):
+    return Listing(
+        "t.csv",
+        [TagRow(image, tuple(tags), f"t.csv:{line}") for line, (image, tags) in enumerate(rows, 1)],
+        class_names,
+    )
+
+
+def told(problems):
+    return [(one.severity, one.where, one.what, one.fix) for one in problems]
+
+
+def test_every_fault_is_told_at_once():
+    given = listing(
+        ("a.jpg", ["dress", "bag", "dress"]),
+        ("b.jpg", ["drses", "Bag"]),
+        ("zz.jpg", ["bag"]),
+        ("c.jpg", []),
+        ("d.jpg", ["dress", "bag", "hat", "scarf"]),
+        ("e.jpg", ["qqqq"]),
+        ("f.jpg", ["qqqq"]),
+    )
+    tags, problems = resolve(
+        given,
+        class_names=["dress", "bag", "hat", "scarf"],
+        images=["a.png", "b.png", "c.png", "d.png", "e.png", "f.png", "g.png"],
+    )
+    assert tags == Tags(
+        ("dress", "bag", "hat", "scarf"),
+        {"a": (0, 1), "b": (1,), "c": (), "d": (0, 1, 2, 3), "e": (), "f": ()},
+    )
+    assert told(problems) == [
+        ("error", "t.csv:2", "tag 'drses' is unknown", "did you mean 'dress'?"),
+        (
+            "error",
+            "t.csv:6",
+            "tag 'qqqq' is unknown (and 1 more)",
+            "correct it, or add it to the classes",
+        ),
+        ("error", "t.csv:3", "no image zz exists", "add the image or drop the line"),
+        ("warning", "t.csv:1", "image a.jpg has tag 'dress' twice", "drop one"),
+        ("warning", "t.csv", "image g is not listed", "tag it or remove the image"),
+        ("warning", "t.csv:4", "image c has no tag", "tag it or drop it"),
+        ("warning", "t.csv:5", "image d has every tag", "keep those that it shows"),
+        ("warning", "t.csv:6", "image e has no tag", "tag it or drop it"),
+        ("warning", "t.csv:7", "image f has no tag", "tag it or drop it"),
+    ]
+
+
+def test_classes_on_no_image_and_on_every_image():
+    given = listing(("a", ["skin"]), ("b", ["skin", "hat"]), class_names=("skin", "hat", "bag"))
+    _, problems = resolve(given)
+    assert [one.what for one in problems] == [
+        "class 'skin' is on every image",
+        "class 'bag' is on no image",
+    ]
+
+
+def test_rows_of_one_image_are_joined():
+    tags, problems = resolve(listing(("a.jpg", ["hat"]), ("b.jpg", ["bag"]), ("./a.JPG", ["bag"])))
+    assert tags == Tags(("bag", "hat"), {"a": (0, 1), "b": (0,)})
+    assert [one.what for one in problems] == ["class 'bag' is on every image"]
+
+
+def test_one_tag_twice_in_two_rows_is_told():
+    _, problems = resolve(listing(("a", ["hat"]), ("b", ["bag"]), ("a", ["hat"])))
+    assert told(problems)[0][:3] == ("warning", "t.csv:3", "image a has tag 'hat' twice")
+
+
+def test_known_classes_that_differ_in_case_alone_stay_apart():
+    tags, _ = resolve(
+        listing(("a", ["Polish", "polish", "POLISH"])), class_names=["Polish", "polish"]
+    )
+    assert tags.by_name == {"a": (0, 1)}
+
+
+def test_without_known_classes_a_rare_neighbour_of_a_frequent_tag_is_told():
+    rows = [(f"{number}", ["dress", "bag"]) for number in range(5)]
+    _, problems = resolve(listing(*rows, ("5", ["drses", "bag"]), ("6", ["hat"])))
+    assert [one.what for one in problems] == ["tag 'drses' is on 1 images, 'dress' on 5"]
+
+
+def test_images_match_by_their_last_part_where_that_is_unambiguous():
+    given = listing(
+        ("D:\\old\\a.jpg", ["hat"]), ("x/b.jpg", ["hat"]), ("b.jpg", ["bag"]), ("c", ["bag"])
+    )
+    tags, problems = resolve(given, images=["new/a.jpg", "x/b.jpg", "y/b.jpg", "c.v2.jpg"])
+    assert tags.by_name == {"new/a": (1,), "x/b": (1,)}
+    assert [(one.what, one.severity) for one in problems][:2] == [
+        ("no image b exists", "error"),
+        ("no image c exists", "error"),
+    ]
+
+
+def test_near_image_is_named():
+    _, problems = resolve(listing(("photo_01.jpg", ["hat"])), images=["photo_10.jpg", "qq.jpg"])
+    assert problems[0].fix in ("did you mean photo_10?",)
+
+
+def test_order_is_that_of_the_images():
+    given = listing(("b", ["hat"]), ("a", ["bag"]))
+    assert list(resolve(given, images=["a", "b"])[0].by_name) == ["a", "b"]
+    assert list(resolve(given)[0].by_name) == ["b", "a"]
+
+
+def test_counts():
+    tags = Tags(("a", "b", "c"), {"x": (0, 2), "y": (2,), "z": ()})
+    assert tags.counts() == (1, 0, 2)
+
+
+def test_a_problem_reads_as_one_line():
+    _, problems = resolve(listing(("a", ["hta"])), class_names=["hat"])
+    assert str(problems[0]) == "error: t.csv:1: tag 'hta' is unknown; did you mean 'hat'?"
