@@ -33,7 +33,7 @@ from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.semantic import Learning, semantic_training
 from pixelkin.trainings.tags import load_classifier, tag_training
 
-NETWORK = Learning(steps=600, weights="imagenet")
+NETWORK = Learning(steps=1200, weights="imagenet")
 """Of the segmentation network, for some hundred photos on two CPU cores."""
 
 SAVE_EVERY = 50
