@@ -2,7 +2,7 @@
 
 The layout of PASCAL VOC's `SegmentationClass`, of CVAT's and Label Studio's exports and of most
 hand-made sets. Pixels are indices of a palette or grey values, in 8 or 16 bits; the classes stand
-in a text file.
+in a text file, and so may the value of pixels that nobody knows: `ignore: 255`.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from pixelkin.data.class_maps.files import ClassMapFiles, class_table, paired_files
 from pixelkin.data.reading import decoded, open_image, require_size
@@ -25,16 +25,18 @@ from pixelkin.structures import IGNORE
 CLASSES_FILE = "classes.txt"
 
 Classes = Sequence[str] | Mapping[int, str] | str | os.PathLike[str]
-"""Names in the order of their values from 0; value → name; or a text file of either."""
+"""Names in the order of their values from 0; value → name; or a text file of either, which may say
+`ignore: VALUE` too."""
 
 _VALUES = 1 << 16
 _COLOURED = frozenset({"RGB", "RGBA", "LA"})
 _INDEXED = frozenset({"1", "L", "P", "I", "I;16", "I;16B"})
 _GREY, _PALETTED = 0, 3
+_IGNORE_LINE = re.compile(r"ignore\s*[:=]\s*(\d+)", re.IGNORECASE)
 
 FIX_BINARY = (
-    f"say foreground={IGNORE}, or list the classes as '0: background' and '{IGNORE}: name', or "
-    f"say ignore={IGNORE} where it does mean unknown"
+    f"list the classes as '0: background' and '{IGNORE}: name' in {CLASSES_FILE}; or, where "
+    f"{IGNORE} does mean unknown, add the line 'ignore: {IGNORE}' to it"
 )
 FIX_COLOUR = "save each pixel's class as a palette index or grey value; colours lose it"
 FIX_DEPTH = "save all maps with the same number of bits, from the source of their values"
@@ -65,8 +67,9 @@ class ClassValues:
 
     Attributes:
         names: value → name of its class; the classes are in the order of their values.
-        ignore: value of pixels that nobody knows; None is 255, or 65535 where 255 is a class, and
-            refuses maps of nothing but 0 and 255, which are seldom meant so.
+        ignore: value of pixels that nobody knows; None is 255, or 65535 where 255 is a class.
+            Unless it is said to be 255, maps of nothing but 0 and 255 are refused as binary, except
+            in the palette of PASCAL VOC, whose 255 is drawn as unknown.
     """
 
     names: Mapping[int, str]
@@ -118,9 +121,8 @@ class SemanticPng(ClassMapFiles):
     Args:
         images_dir: folder of images; sub-folders are not read.
         masks_dir: folder of `<stem><mask_suffix>.png`.
-        classes: names, the first of value 0; or value → name; or a text file with one name a line,
-            or with one `value: name` a line. None looks for `classes.txt` in and beside the
-            folders.
+        classes: names, the first of value 0; or value → name; or a text file as `read_class_list`
+            reads it. None looks for `classes.txt` in and beside the folders.
         ignore: value of pixels that nobody knows, as `ClassValues`.
         foreground: value of the one class in binary masks, 0 being background.
         mask_suffix: what stands between the image's stem and `.png`.
@@ -180,7 +182,8 @@ def class_values(
     if classes is None:
         names: dict[int, str] = dict(enumerate(("background", "foreground")))
     elif isinstance(classes, str | os.PathLike):
-        names = read_class_list(Path(classes))
+        names, listed = _read_list(Path(classes))
+        ignore = listed if ignore is None else ignore
     elif isinstance(classes, Mapping):
         names = dict(classes)
     else:
@@ -199,25 +202,43 @@ def class_values(
 def read_class_list(path: Path) -> dict[int, str]:
     """Value → name of a text file: a name a line, the first of value 0, or `value: name` a line.
 
+    A line `ignore: VALUE` is no class: it says which value `class_values` takes for unknown.
+
     Raises:
         PixelkinError: the file is missing, empty or no UTF-8 text, a line is empty, some lines
             have values and some not, or a name or a value stands twice; names the line.
     """
+    return _read_list(path)[0]
+
+
+def _read_list(path: Path) -> tuple[dict[int, str], int | None]:
+    """Value → name, and the value that the file says to ignore, if any."""
     text = decoded(path, lambda: path.read_text(encoding="utf-8-sig"), kind="class list")
     lines = [line.strip() for line in text.rstrip().splitlines()]
-    valued = [re.fullmatch(r"(\d+)\s*[:=]\s*(.+)", line) for line in lines]
-    if any(valued) and not all(valued):
-        number = next(n for n, match in enumerate(valued, start=1) if not match)
+    said = {line: int(one[1]) for line in lines if (one := _IGNORE_LINE.fullmatch(line))}
+    if len(said) > 1:
+        raise PixelkinError(f"{path} says ignore twice: expected one such line; remove the others")
+    ignore = next(iter(said.values()), None)
+    listed = {n: line for n, line in enumerate(lines, start=1) if line not in said}
+    valued = {n: re.fullmatch(r"(\d+)\s*[:=]\s*(.+)", line) for n, line in listed.items()}
+    if any(valued.values()) and not all(valued.values()):
+        number = next(n for n, match in valued.items() if not match)
         raise PixelkinError(
             f"{path}, line {number} has no value, and others have: expected 'value: name' in all "
             "or in none; correct it"
         )
-    pairs = [(int(one[1]), one[2]) for one in valued if one] or list(enumerate(lines))
+    pairs = [(int(one[1]), one[2]) for one in valued.values() if one]
+    pairs = pairs or list(enumerate(listed.values()))
     names = dict(pairs)
     if len(names) < len(pairs):
         raise PixelkinError(f"{path} has a value twice: expected one line each; correct it")
     _check_names(names, str(path))
-    return names
+    if ignore in names:
+        raise PixelkinError(
+            f"{path} says ignore: {ignore}, and {ignore} is {names[ignore]!r}: expected one of "
+            "them; correct it"
+        )
+    return names, ignore
 
 
 def _check_names(names: Mapping[int, str], where: str) -> None:
@@ -251,8 +272,8 @@ def read_class_map(
     there = np.zeros(_VALUES, bool)
     there[stored] = True
     present = np.flatnonzero(there)
-    suspicious = values.ignore is None and IGNORE not in values.names
-    if suspicious and there[IGNORE] and np.isin(present, (0, IGNORE)).all():
+    unsaid = values.ignore is None and IGNORE not in values.names
+    if unsaid and only_0_and_255(present) and not (mode == "P" and draws_unknown(path)):
         what = f"holds nothing but 0 and {IGNORE}, which looks like a binary mask"
         raise MapError(path, what, FIX_BINARY)
     strange = present[values.table[present] < 0]
@@ -265,6 +286,21 @@ def read_class_map(
         raise MapError(path, what, FIX_CLASSES)
     labels: Int64[np.ndarray, "h w"] = values.table[stored]
     return labels
+
+
+def only_0_and_255(present: Integer[np.ndarray, " n"]) -> bool:
+    """Whether the values that a map holds are those of a binary mask of the object 255."""
+    return IGNORE in present and bool(np.isin(present, (0, IGNORE)).all())
+
+
+def draws_unknown(path: Path) -> bool:
+    """Whether an indexed PNG shows 0 and 255 in the colours of PASCAL VOC, black and cream."""
+    with open_image(path) as image:
+        colours = image.getpalette("RGB") if image.mode == "P" else None
+    if colours is None or len(colours) < 3 * (IGNORE + 1):
+        return False
+    drawn = np.array(colours).reshape(-1, 3)[[0, IGNORE]]
+    return bool((drawn == palette()[[0, IGNORE]]).all())
 
 
 def _read_pixels(path: Path, size_hw: tuple[int, ...] | None) -> tuple[str, np.ndarray[Any, Any]]:

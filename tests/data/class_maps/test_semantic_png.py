@@ -174,11 +174,18 @@ def test_a_class_list_of_another_length_is_told_by_its_pixels(tmp_path: Path) ->
 # Binary masks
 
 
-@pytest.mark.parametrize("mode", ["L", "P"])
+@pytest.mark.parametrize("mode", ["L", "grey palette"])
 def test_masks_of_0_and_255_want_to_be_explained(tmp_path: Path, mode: str) -> None:
-    root = write_set(tmp_path, {"a": np.where(GRID == 2, 255, 0)}, mode=mode)
+    root = write_set(tmp_path, {"a": np.where(GRID == 2, 255, 0)})
+    if mode != "L":
+        image = Image.open(root / "masks" / "a.png")
+        image.putpalette([n for value in range(256) for n in (value, value, value)])
+        assert image.mode == "P"
+        image.save(root / "masks" / "a.png")
     with pytest.raises(
-        PixelkinError, match=r"masks/a\.png holds nothing but 0 and 255.*say foreground=255, or"
+        PixelkinError,
+        match=r"masks/a\.png holds nothing but 0 and 255.*list the classes as '0: background' and "
+        r"'255: name' in classes\.txt; or, where 255 does mean unknown, add the line 'ignore: 255'",
     ):
         opened(root)[0]
     expected = (GRID == 2).astype(int)
@@ -195,6 +202,41 @@ def test_masks_of_0_and_255_want_to_be_explained(tmp_path: Path, mode: str) -> N
     for wrong in ({"foreground": 0}, {"foreground": 255, "classes": NAMES}):
         with pytest.raises(PixelkinError, match="foreground is"):
             opened(root, **wrong)
+
+
+@pytest.mark.parametrize("line", ["ignore: 255", "IGNORE=255"])
+@pytest.mark.parametrize("names", ["a\nb\n{}\n", "{}\na\nb", "0: a\n1: b\n{}\n"])
+def test_the_class_list_may_say_that_255_is_unknown(tmp_path: Path, names: str, line: str) -> None:
+    mask = np.where(GRID == 2, 255, 0)
+    root = write_set(tmp_path, {"a": mask}, names=names.format(line))
+    assert opened(root).class_names == ("a", "b")
+    np.testing.assert_array_equal(opened(root)[0].labels, mask)
+    # Another value, and what is said in code, which goes first.
+    (root / "classes.txt").write_text("a\nignore: 7\n")
+    write_map(root / "masks" / "a.png", np.where(mask, 7, 0))
+    np.testing.assert_array_equal(opened(root)[0].labels, mask)
+    with pytest.raises(PixelkinError, match="holds value 7"):
+        opened(root, ignore=255)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("a\nb\nignore: 1", r"classes\.txt says ignore: 1, and 1 is 'b': expected one of them"),
+        ("a\nignore: 3\nignore: 4", r"classes\.txt says ignore twice"),
+        ("ignore: 255", r"classes\.txt has no name"),
+    ],
+)
+def test_contradictions_about_the_unknown_are_told(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(PixelkinError, match=match):
+        class_values(tmp_path / "classes.txt")
+
+
+def test_255_in_the_palette_of_voc_is_unknown(tmp_path: Path) -> None:
+    mask = np.where(GRID == 2, 255, 0)
+    root = write_set(tmp_path, {"a": mask}, mode="P")
+    np.testing.assert_array_equal(opened(root)[0].labels, mask)
 
 
 def test_one_bit_is_two_classes(tmp_path: Path) -> None:
