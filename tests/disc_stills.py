@@ -41,6 +41,9 @@ class DiscStills:
     def __getitem__(self, index: int) -> InstanceSample:
         return disc_still(index, **self.options)
 
+    def image_file(self, index: int) -> None:
+        return None
+
 
 def write_disc_coco(root: Path, *, count: int = 12, side: int = 96) -> tuple[Path, Path]:
     """The annotations as COCO JSON, and the folder of the images."""

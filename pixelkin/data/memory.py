@@ -66,6 +66,10 @@ class InMemory:
         sample = self._samples[index]
         return replace(sample, labels=sample.labels.astype(np.int64))
 
+    def image_file(self, index: int) -> None:
+        """None: what is in memory may be `prepare`d; see `source.Source`."""
+        return None
+
 
 def _narrow(sample: Sample) -> Sample:
     """The sample with its labels in as few bytes as hold them, and its image locked."""

@@ -1,6 +1,7 @@
 """What all data sets of annotated stills have in common, and parts of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from pixelkin.data.splits import split_by_name
@@ -30,6 +31,13 @@ class Source(Protocol[ItemT_co]):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> ItemT_co: ...
+
+    def image_file(self, index: int) -> Path | None:
+        """The file that `reading.read_image` makes the image of a still from, as it is given.
+
+        For what copies images or refers to them. None where there is no such file: slices of
+        volumes, images within annotations, and what is in memory.
+        """
 
 
 InstanceSource = Source[InstanceSample]
@@ -65,6 +73,10 @@ class Subset(Generic[ItemT]):
 
     def __getitem__(self, index: int) -> ItemT:
         return self._source[self._indices[index]]
+
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._source.image_file(self._indices[index])
 
 
 def split_source(

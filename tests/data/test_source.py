@@ -26,6 +26,9 @@ class Numbered:
         self.read.append(index)
         return InstanceSample(np.zeros((2, 2, 3), np.uint8), (), self.names[index])
 
+    def image_file(self, index: int) -> Path:
+        return Path(f"{self.names[index]}.png")
+
 
 def test_a_subset_keeps_the_contract_and_reads_lazily() -> None:
     whole = Numbered(5)
@@ -36,6 +39,7 @@ def test_a_subset_keeps_the_contract_and_reads_lazily() -> None:
     assert whole.read == []
     assert part[1].name == "photo1"
     assert part[-2].name == "photo4"
+    assert part.image_file(0) == Path("photo4.png")
     assert whole.read == [1, 4]
     with pytest.raises(IndexError):
         part[2]

@@ -30,6 +30,9 @@ class Memory:
     def __getitem__(self, index: int):
         return self._samples[index]
 
+    def image_file(self, index: int) -> None:
+        return None
+
 
 def picture(size_hw: tuple[int, int]) -> np.ndarray:
     return np.arange(size_hw[0] * size_hw[1] * 3, dtype=np.uint8).reshape(*size_hw, 3)

@@ -165,6 +165,10 @@ class Ade20kInstances:
         ignore = rles_by_id((numbers == 0).view(np.uint8)).get(1)
         return InstanceSample(image, tuple(instances), self.names[index], ignore)
 
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._maps.image_file(index)
+
 
 def read_ade_png(
     path: Path, *, size_hw: tuple[int, ...]

@@ -79,6 +79,10 @@ class CcpSemantic:
         labels = self._label_of[read_classes(self._annotations / f"{name}.mat")]
         return Sample(read_image(self._photos[name]), labels, name)
 
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._photos[self.names[index]]
+
 
 def _chosen(known: tuple[str, ...], classes: Sequence[str], other: int) -> Int64[np.ndarray, " n"]:
     """Label of each of CCP's classes: 0 for null, 1 … k for those chosen, `other` for the rest."""

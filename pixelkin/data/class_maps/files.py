@@ -47,6 +47,10 @@ class ClassMapFiles:
         image = read_image(image_path)
         return Sample(image, self._labels(name, (image.shape[0], image.shape[1])), name)
 
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._files[self.names[index]][0]
+
     def labels(self, index: int) -> Int64[np.ndarray, "h w"]:
         """The labels of one still without its pixels, as when frequencies are counted."""
         name = self.names[index]

@@ -95,6 +95,10 @@ class Lits:
         image = np.repeat(grey[..., None], 3, axis=2)
         return Sample(image, self._labels_of(mask.slice_yx(z), mask.path), self.names[index])
 
+    def image_file(self, index: int) -> Path | None:
+        """None: a slice is no file; see `Source`."""
+        return None
+
     def labels(self, index: int) -> Int64[np.ndarray, "h w"]:
         """The labels of one slice without its image, as when frequencies are counted."""
         _, mask, z = self._places[index]

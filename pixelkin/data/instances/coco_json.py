@@ -110,6 +110,10 @@ class CocoJson:
         )
         return InstanceSample(read_image(self._files[index]), instances, self.names[index])
 
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._files[index]
+
 
 # The JSON
 

@@ -104,6 +104,10 @@ class CocoPanoptic:
         image = read_image(self._files[index])
         return InstanceSample(image, instances, self.names[index], rles.get(_VOID + 1))
 
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._files[index]
+
     def semantic(self, index: int) -> Int64[np.ndarray, "h w"]:
         """Class of every pixel, int64 (H, W): index into `semantic_names`, `IGNORE` where void.
 

@@ -56,6 +56,10 @@ class MaskedStills:
         instances, ignore = self._read_instances(mask, size_hw)
         return InstanceSample(image, instances, name, ignore)
 
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._files[self.names[index]][0]
+
     def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
         """What a mask holds; its image has `size_hw`."""
         raise NotImplementedError

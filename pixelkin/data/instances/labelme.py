@@ -116,12 +116,20 @@ class LabelMe:
         ignore = _union(ignored, size_hw) if ignored else None
         return InstanceSample(image, tuple(instances), self.names[index], ignore)
 
-    def _image(self, content: dict[str, Any], path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still, None where it is in the JSON; see `Source`."""
+        path = self._files[index]
+        return self._file_of(read_labelme(path), path)
+
+    def _file_of(self, content: dict[str, Any], path: Path) -> Path | None:
         listed = str(content.get("imagePath") or "").replace("\\", "/")
         folder = path.parent if self._images is None else self._images
         candidates = [folder / listed, folder / Path(listed).name] if listed else []
         candidates += [folder / f"{path.stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES)]
-        found = next((file for file in candidates if file.is_file()), None)
+        return next((file for file in candidates if file.is_file()), None)
+
+    def _image(self, content: dict[str, Any], path: Path) -> UInt8[np.ndarray, "h w 3"]:
+        found = self._file_of(content, path)
         image = read_image(found) if found is not None else _embedded(content, path)
         height, width = image.shape[:2]
         listed_hw = (content.get("imageHeight") or height, content.get("imageWidth") or width)

@@ -60,10 +60,7 @@ class Nuclei:
     def __getitem__(self, index: int) -> InstanceSample:
         name = self.names[index]
         folder = self._root / name
-        images = list(images_by_stem(folder / "images").values())
-        if len(images) > 1:
-            raise PixelkinError(f"{folder}/images holds {len(images)} images: expected one")
-        image = read_image(images[0])
+        image = read_image(self.image_file(index))
         # Formats other than PNG are refused when read; passing over them would lose nuclei.
         masks = sorted(
             path
@@ -72,6 +69,14 @@ class Nuclei:
         )
         nuclei = [_read_nucleus(path, size_hw=image.shape[:2]) for path in masks]
         return InstanceSample(image, tuple(one for one in nuclei if one is not None), name)
+
+    def image_file(self, index: int) -> Path:
+        """The one file in `images`; see `Source`."""
+        folder = self._root / self.names[index]
+        images = list(images_by_stem(folder / "images").values())
+        if len(images) > 1:
+            raise PixelkinError(f"{folder}/images holds {len(images)} images: expected one")
+        return images[0]
 
 
 def _read_nucleus(path: Path, *, size_hw: tuple[int, ...]) -> Instance | None:

@@ -98,6 +98,10 @@ class Voc:
         instances = (Instance(rle, majority[n] - 1, key=str(n)) for n, rle in rles.items())
         return InstanceSample(image, tuple(instances), name, ignore)
 
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._files[self.names[index]][0]
+
 
 class Sbd:
     """The images of a split of SBD (8,498 of train, 2,857 of val), none of whose pixels is unknown.
@@ -140,6 +144,10 @@ class Sbd:
             for number, rle in rles_by_id(objects).items()
         )
         return InstanceSample(image, instances, name)
+
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._files[self.names[index]][0]
 
 
 def _read_indices(path: Path, size_hw: tuple[int, ...]) -> Int64[np.ndarray, "h w"]:

@@ -118,6 +118,10 @@ class YoloSeg:
         )
         return InstanceSample(image, instances, name)
 
+    def image_file(self, index: int) -> Path | None:
+        """The image file of a still; see `Source`."""
+        return self._files[self.names[index]][0]
+
     def _category(self, one: YoloObject, path: Path) -> int:
         if not self._rank_of:
             return one.class_id

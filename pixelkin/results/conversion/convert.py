@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelkin.data.image_files import image_file
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import InstanceSource, SemanticSource, Source
 from pixelkin.errors import PixelkinError
@@ -167,7 +166,7 @@ def _read_back(read: Callable[[Path], Any], path: Path) -> Any:
 
 
 def _image_folders(source: Source[Any]) -> set[Path]:
-    files = (image_file(source, index) for index in range(len(source)))
+    files = (source.image_file(index) for index in range(len(source)))
     return {file.parent for file in files if file is not None}
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkin.data.image_files import image_file
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import InstanceSource
 from pixelkin.errors import PixelkinError
@@ -57,8 +56,8 @@ class PaintedClasses:
         return Sample(sample.image, table[painted.labels], sample.name)
 
     def image_file(self, index: int) -> Path | None:
-        """The image file of a still, as `data.image_files` has it."""
-        return image_file(self._source, index)
+        """The image file of a still; see `Source`."""
+        return self._source.image_file(index)
 
 
 class PanopticClasses:
@@ -84,5 +83,5 @@ class PanopticClasses:
         return Sample(image, self._source.semantic(index), self.names[index])
 
     def image_file(self, index: int) -> Path | None:
-        """The image file of a still, as `data.image_files` has it."""
-        return image_file(self._source, index)
+        """The image file of a still; see `Source`."""
+        return self._source.image_file(index)

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from pixelkin.data.image_files import image_file
 from pixelkin.data.instances.coco_json import image_name
 from pixelkin.data.source import Source
 from pixelkin.errors import PixelkinError
@@ -68,7 +67,7 @@ class Pictures:
         self._folder = folder
         self._base = final.absolute().parent.resolve() / final.name
         self._placing = placing
-        self._files = [image_file(source, index) for index in range(len(source))]
+        self._files = [source.image_file(index) for index in range(len(source))]
         self.refers = placing == "refer" and layout.refers and None not in self._files
         self.stems = _stems(source.names)
         self._placed = list(source.names) if layout.nested else self.stems
