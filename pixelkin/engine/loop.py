@@ -240,13 +240,17 @@ def _clip_gradient(run: Run) -> None:
 def update_average(average: nn.Module, model: nn.Module, *, step: int, decay: float) -> None:
     """average ← d · average + (1 − d) · model with d = min(decay, (1 + step) / (10 + step)).
 
-    Buffers, such as the statistics of batch normalisation, are copied.
+    So do buffers of real numbers: statistics of batch normalisation that were those of the latest
+    weights would not fit the averaged ones. Others, which count, are copied.
     """
     now = min(decay, (1 + step) / (10 + step))
     for mean, raw in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(raw, 1 - now)
     for kept, buffer in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(buffer)
+        if buffer.is_floating_point():
+            kept.lerp_(buffer, 1 - now)
+        else:
+            kept.copy_(buffer)
 
 
 def validate(run: Run) -> Row:

@@ -202,9 +202,23 @@ def test_mistakes_found_while_training(
 
 def test_average_of_constant_weights_is_exact() -> None:
     model, average = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
-    model.running_mean = torch.tensor([1.0, 2.0, 3.0])
     for step in range(1, 20):
         update_average(average, model, step=step, decay=0.9)
     assert torch.equal(average.weight, model.weight)
+
+
+def test_statistics_are_averaged_with_the_weights_and_counts_are_copied() -> None:
+    model, average = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    expected = 0.0
+    for step in range(1, 20):
+        model.running_mean = torch.tensor([float(step)])
+        model.num_batches_tracked = torch.tensor(step)
+        with torch.no_grad():
+            model.bias.fill_(float(step))
+        update_average(average, model, step=step, decay=0.9)
+        kept = min(0.9, (1 + step) / (10 + step))
+        expected = kept * expected + (1 - kept) * step
     assert average.running_mean is not None
-    assert torch.equal(average.running_mean, model.running_mean)
+    assert float(average.running_mean) == pytest.approx(expected, rel=1e-5)
+    assert float(average.bias) == pytest.approx(expected, rel=1e-5)
+    assert int(average.num_batches_tracked) == 19
