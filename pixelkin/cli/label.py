@@ -58,7 +58,7 @@ class Effort:
     long_side: int = 448
     classifier_steps: int = 700
     affinity_steps: int = 400
-    network_steps: int = 600
+    network_steps: int = 1200
     irnet_steps: int = 300
     weights: Literal["auto", "imagenet", "shipped", "none"] = "auto"
     one_step: Flag = False

@@ -14,8 +14,9 @@ from clip_commands import one_line
 from PIL import Image
 
 from pixelkin.cli import main
-from pixelkin.cli.label import _Bars
+from pixelkin.cli.label import Effort, _Bars
 from pixelkin.masks import read_indexed_png
+from pixelkin.pipelines.weak_labels import Options
 
 STEPS = ["--classifier-steps", "1", "--affinity-steps", "1", "--network-steps", "1"]
 
@@ -56,6 +57,15 @@ def words(root: Path, out: Path, *more: str) -> list[str]:
         *STEPS,
         *more,
     ]
+
+
+def test_the_defaults_are_those_of_the_pipeline():
+    told, own = Effort().options(), Options()
+    assert told.network.steps == own.network.steps
+    assert told.classifier.steps == own.classifier.steps
+    assert told.affinity.steps == own.affinity.steps
+    assert told.long_side_px == own.long_side_px
+    assert told.walk == own.walk
 
 
 def test_the_help_says_what_goes_in_and_what_comes_out(capsys):
