@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelkin.checking.cityscapes import check_cityscapes
+from pixelkin.checking.class_maps import check_class_maps
 from pixelkin.checking.coco_json import check_coco_json
 from pixelkin.checking.coco_panoptic import check_coco_panoptic
 from pixelkin.checking.index_png import (
@@ -20,11 +21,12 @@ from pixelkin.checking.index_png import (
 from pixelkin.checking.labelme import check_labelme
 from pixelkin.checking.nuclei import check_nuclei
 from pixelkin.checking.report import Progress, Report, no_progress
-from pixelkin.checking.semantic_png import check_camvid, check_semantic_png
+from pixelkin.checking.semantic_png import check_semantic_png
 from pixelkin.checking.semantic_png import folder_pairs as map_folder_pairs
 from pixelkin.checking.yolo_seg import check_yolo_seg, folder_pairs
+from pixelkin.data.class_maps.index_png import CLASSES_FILE
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
-from pixelkin.data.instances.sources import recognised
+from pixelkin.data.instances.sources import recognised, the_one_format
 from pixelkin.errors import PixelkinError
 
 
@@ -32,6 +34,9 @@ from pixelkin.errors import PixelkinError
 class _Place:
     path: Path
     images: Path | None
+
+
+_Check = Callable[[_Place, Report, Progress], None]
 
 
 def _coco(place: _Place, report: Report, each: Progress) -> None:
@@ -64,7 +69,28 @@ def _pngs(place: _Place, report: Report, each: Progress) -> None:
 
 
 def _pngs_classes(place: _Place, report: Report, each: Progress) -> None:
-    check_semantic_png(map_folder_pairs(place.path, place.images), None, report, each)
+    check_semantic_png(map_folder_pairs(place.path, place.images), report, each)
+
+
+def _classes(name: str) -> _Check:
+    """The check of a format of class maps."""
+    return lambda place, report, each: check_class_maps(name, place.path, report, each)
+
+
+def _both(objects: Callable[[Path, Report, Progress], None], sign: str, name: str) -> _Check:
+    """Objects where `sign` shows them, and class maps where the data set has those."""
+
+    def check(place: _Place, report: Report, each: Progress) -> None:
+        lies_in = SEMANTIC_FORMATS[name].lies_in
+        has_maps = lies_in is not None and lies_in(place.path)
+        if any(place.path.glob(sign)) or not has_maps:
+            objects(place.path, report, each)
+        if has_maps:
+            seen, report.images = report.images, 0
+            check_class_maps(name, place.path, report, each)
+            report.images = max(seen, report.images)
+
+    return check
 
 
 def _cvppp(place: _Place, report: Report, each: Progress) -> None:
@@ -73,7 +99,7 @@ def _cvppp(place: _Place, report: Report, each: Progress) -> None:
         check_index_png(IndexFolders(folder, folder, "_label", "_rgb"), report, each)
 
 
-FORMATS: dict[str, Callable[[_Place, Report, Progress], None]] = {
+FORMATS: dict[str, _Check] = {
     "coco": _coco,
     "panoptic": _panoptic,
     "yolo": _yolo,
@@ -81,18 +107,18 @@ FORMATS: dict[str, Callable[[_Place, Report, Progress], None]] = {
     "pngs": _pngs,
     "penn-fudan": lambda place, report, each: check_penn_fudan(place.path, report, each),
     "nuclei": lambda place, report, each: check_nuclei(place.path, report, each),
-    "voc": lambda place, report, each: check_voc(place.path, report, each),
-    "cityscapes": lambda place, report, each: check_cityscapes(place.path, report, each),
+    "voc": _both(check_voc, "SegmentationObject", "voc"),
+    "cityscapes": _both(check_cityscapes, "gtFine/*/*/*_instanceIds.png", "cityscapes"),
     "cvppp": _cvppp,
     "pngs-classes": _pngs_classes,
-    "camvid": lambda place, report, each: check_camvid(place.path, report, each),
-}
-"""Names of the formats that can be checked, as `data.instances.sources` names them; of class maps,
-`pngs` of `data.class_maps.sources` is `pngs-classes` here."""
+} | {name: _classes(name) for name in SEMANTIC_FORMATS if name not in ("pngs", "voc", "cityscapes")}
+"""Names of the formats that can be checked, as `data.instances.sources` and
+`data.class_maps.sources` name them; `pngs` of the latter is `pngs-classes` here too. `voc` and
+`cityscapes` are checked for objects and for classes."""
 
 _TAKE_IMAGES = ("coco", "panoptic", "yolo", "labelme", "pngs", "pngs-classes")
 
-_CLASS_MAPS = {"pngs": "pngs-classes", "camvid": "camvid"}
+_OWN_NAMES = {"pngs": "pngs-classes"}
 
 
 def check_data(
@@ -123,6 +149,8 @@ def check_data(
     if not data.exists():
         raise PixelkinError(f"no file or folder {data}: check the path")
     name = format or _format_at(data, images)
+    if name == "pngs" and images is None and (data / CLASSES_FILE).is_file():
+        name = "pngs-classes"
     if name not in FORMATS:
         near = difflib.get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -147,11 +175,23 @@ def _format_at(data: Path, images: Path | None) -> str:
             return recognised(data)
         except PixelkinError:
             return "labelme" if b'"shapes"' in data.read_bytes() else "coco"
-    for name, own_name in _CLASS_MAPS.items():
-        lies_in = SEMANTIC_FORMATS[name].lies_in
-        if data.is_dir() and lies_in is not None and lies_in(data):
-            return own_name
-    return recognised(data)
+    maps = [name for name in SEMANTIC_FORMATS if _holds_classes(name, data)]
+    if maps:
+        name = the_one_format(maps, data, {})
+        return _OWN_NAMES.get(name, name)
+    try:
+        return recognised(data)
+    except PixelkinError as error:
+        if data.is_file() or "shows no known format" not in str(error):
+            raise
+        raise PixelkinError(
+            f"{data} shows no known format; write FORMAT:PATH with one of {', '.join(FORMATS)}"
+        ) from error
+
+
+def _holds_classes(name: str, data: Path) -> bool:
+    lies_in = SEMANTIC_FORMATS[name].lies_in
+    return data.is_dir() and lies_in is not None and lies_in(data)
 
 
 def _json_in(data: Path) -> Path:

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
+from jaxtyping import Integer
+
+from pixelkin.structures import IGNORE
+
 Severity = Literal["error", "warning"]
 """An error makes a loader fail or reads a wrong label; a warning is legal, but seldom meant."""
 
@@ -31,6 +36,30 @@ class Problem:
 
 
 @dataclass
+class ClassTally:
+    """What class maps hold.
+
+    Attributes:
+        pixels: class → how many pixels it has, in all maps; 0 where no map has it.
+        images: class → how many images it is in.
+        unknown: pixels that are `IGNORE`.
+    """
+
+    pixels: dict[str, int] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+    unknown: int = 0
+
+    def add(self, labels: Integer[np.ndarray, "h w"], class_names: Sequence[str]) -> None:
+        """Count the pixels of one map; its labels are indices into `class_names`."""
+        counts = np.bincount(labels.ravel(), minlength=max(len(class_names), IGNORE + 1)).tolist()
+        self.unknown += counts[IGNORE]
+        for index, name in enumerate(class_names):
+            if name:
+                self.pixels[name] = self.pixels.get(name, 0) + counts[index]
+                self.images[name] = self.images.get(name, 0) + (counts[index] > 0)
+
+
+@dataclass
 class Report:
     """Collects problems while a data set is read.
 
@@ -39,7 +68,9 @@ class Report:
         problems: in the order of the reading.
         images: how many images are annotated, whether or not they can be read.
         objects: how many annotations were read, the faulty ones included.
-        empty_images: annotated images that hold no object, which is legal.
+        empty_images: annotated images that hold no object, or of whose class map every pixel is
+            unknown, which is legal.
+        classes: what was counted, of class maps only.
     """
 
     root: Path
@@ -47,6 +78,7 @@ class Report:
     images: int = 0
     objects: int = 0
     empty_images: int = 0
+    classes: ClassTally | None = None
 
     def error(self, where: str, what: str, *, fix: str) -> None:
         """Add a problem that makes a loader fail, or reads a wrong label."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from pixelkin.checking.files import (
     ImageFacts,
@@ -14,16 +15,14 @@ from pixelkin.checking.files import (
     images_by_stem,
     inspect_image,
 )
-from pixelkin.checking.report import Progress, Report
-from pixelkin.data.class_maps.camvid import CAMVID_CLASSES
+from pixelkin.checking.report import ClassTally, Progress, Report
 from pixelkin.data.class_maps.index_png import (
     CLASSES_FILE,
     FIX_PNG,
     ClassValues,
     MapError,
     class_values,
-    find_classes_file,
-    mixed_depths,
+    odd_depths,
     read_class_map,
 )
 from pixelkin.data.class_maps.sources import MASK_FOLDERS, MASK_SUFFIXES
@@ -35,52 +34,44 @@ _NO_MAP = "add the label file, or remove the image"
 _NO_IMAGE = "add the image, or remove the label file"
 _NONE = "choose the folder that holds the label files, named as the images"
 _LIST = "write classes.txt: one name a line, the first of value 0"
+_ONE_LIST = "write one classes.txt beside the folders, for all parts"
+_SAY_IGNORE = "write 'ignore: 255' in place of that line where nobody knows what the pixels are"
 _UNUSED = "remove the names, or see whether the list belongs to these maps"
 
+_MEANS_UNKNOWN = frozenset({"ignore", "ignored", "unknown", "void", "unlabeled", "unlabelled"})
 
-def check_semantic_png(
-    pairs: Sequence[tuple[Path, Path]],
-    classes: ClassValues | None,
-    report: Report,
-    each: Progress,
-) -> None:
-    """Report every problem of folders of images and of class maps, and of the class list.
+
+def check_semantic_png(pairs: Sequence[tuple[Path, Path]], report: Report, each: Progress) -> None:
+    """Report every problem of folders of images and of class maps, and of the class lists.
 
     Args:
-        pairs: folder of images and folder of maps, of each split.
-        classes: those of a known data set; None looks for `classes.txt` in and beside the folders.
-        report: collects the problems.
+        pairs: folder of images and folder of maps, of each split; `classes.txt` is looked for in
+            and beside them.
+        report: collects the problems, and in `classes` the pixels.
         each: shows progress.
     """
-    files = [pair for images, masks in pairs for pair in _pairs(images, masks, report)]
+    report.classes = tally = ClassTally()
+    listed = _listed_classes(pairs, report)
+    files = [
+        (pair, values)
+        for folders, values in zip(pairs, listed, strict=True)
+        for pair in _pairs(*folders, report)
+    ]
     report.images += len(files)
     if not files:
         report.error(report.place(pairs[0][1]), "no image has a label file", fix=_NONE)
-    values = classes or _listed_classes(pairs, report)
-    odd = mixed_depths(mask for _, mask in files)
-    if odd:
+    for odd in odd_depths(mask for (_, mask), _ in files):
         report.error(report.place(odd.path), odd.what, fix=odd.fix)
-    facts = check_images([image for image, _ in files], report, each)
-    used: set[int] = set()
-    for image, mask in each("maps", files):
-        used |= _check_map(mask, facts[image], values, report)
-    if classes is None and values is not None and files:
-        names = [name for n, name in enumerate(values.class_names) if name and n not in used]
-        if names:
-            what = f"{len(names)} of {len(values.names)} classes are in no map: {', '.join(names)}"
-            report.warning(report.place(pairs[0][1]), what, fix=_UNUSED)
-
-
-def check_camvid(root: Path, report: Report, each: Progress) -> None:
-    """Report every problem of SegNet's CamVid, `<split>` and `<split>annot`."""
-    annotated = sorted(path for path in root.glob("*annot") if path.is_dir())
-    if not annotated:
-        report.error(report.place(root), "there is no <split>annot", fix=_NONE)
-        return
-    pairs = [(path.with_name(path.name.removesuffix("annot")), path) for path in annotated]
-    # Its other void, 255, is the one that every format has.
-    values = ClassValues(dict(enumerate((*CAMVID_CLASSES, "void"))))
-    check_semantic_png(pairs, values, report, each)
+    facts = check_images([image for (image, _), _ in files], report, each)
+    for (image, mask), values in each("maps", files):
+        labels = _labels_of(mask, facts[image], values, report)
+        if labels is not None and values is not None:
+            tally.add(labels, values.class_names)
+            report.empty_images += not (labels != IGNORE).any()
+    unused = [name for name, count in tally.pixels.items() if not count]
+    if unused:
+        what = f"{len(unused)} of {len(tally.pixels)} classes are in no map: {', '.join(unused)}"
+        report.warning(report.place(pairs[0][1]), what, fix=_UNUSED)
 
 
 def folder_pairs(root: Path, images: Path | None) -> list[tuple[Path, Path]]:
@@ -143,39 +134,73 @@ def _pairs(images_dir: Path, masks_dir: Path, report: Report) -> list[tuple[Path
     ]
 
 
-def _listed_classes(pairs: Sequence[tuple[Path, Path]], report: Report) -> ClassValues | None:
-    images, masks = pairs[0]
-    folders = (masks, masks.parent, images.parent, report.root)
+def _listed_classes(pairs: Sequence[tuple[Path, Path]], report: Report) -> list[ClassValues | None]:
+    """What the values mean, in each split; None where its list is missing or faulty."""
+    read: dict[Path, ClassValues | None] = {}
+    found: list[Path] = []
+    for images, masks in pairs:
+        # The order in which the loader looks.
+        folders = (report.root, masks, masks.parent, images.parent)
+        path = next((one / CLASSES_FILE for one in folders if (one / CLASSES_FILE).is_file()), None)
+        if path is None:
+            path = masks.parent / CLASSES_FILE
+            if path not in read:
+                report.error(report.place(path), "is not there", fix=_LIST)
+                read[path] = None
+        elif path not in read:
+            read[path] = _read_classes(path, report)
+        found.append(path)
+    first = next((path for path in found if read[path] is not None), None)
+    for path in dict.fromkeys(found):
+        own, other = read[path], read.get(first) if first else None
+        if own is not None and other is not None and own.names != other.names:
+            assert first is not None
+            what = (
+                f"lists {len(own.names)} classes, and {report.place(first)} "
+                f"{len(other.names)}{_difference(own, other)}"
+            )
+            report.error(report.place(path), what, fix=_ONE_LIST)
+    return [read[path] for path in found]
+
+
+def _difference(own: ClassValues, other: ClassValues) -> str:
+    values = sorted({*own.names, *other.names})
+    value = next(n for n in values if own.names.get(n) != other.names.get(n))
+    here, there = (one.names.get(value, "nothing") for one in (own, other))
+    return f": value {value} is {here!r} here and {there!r} there"
+
+
+def _read_classes(path: Path, report: Report) -> ClassValues | None:
     try:
-        return class_values(find_classes_file(folders))
+        values = class_values(path)
     except PixelkinError as error:
-        found = next((one for one in folders if (one / CLASSES_FILE).is_file()), None)
-        if found is None:
-            report.error(report.place(masks.parent / CLASSES_FILE), "is not there", fix=_LIST)
-        else:
-            report.error(report.place(found / CLASSES_FILE), str(error), fix=_LIST)
+        report.error(report.place(path), str(error).removeprefix(f"{path} "), fix=_LIST)
         return None
+    for value, name in values.names.items():
+        if name.lower() in _MEANS_UNKNOWN and value in (values.ignored_value, IGNORE):
+            what = f"lists {value} as the class {name!r}, which is learned and counted"
+            report.warning(report.place(path), what, fix=_SAY_IGNORE)
+    return values
 
 
-def _check_map(
+def _labels_of(
     path: Path, image: ImageFacts, values: ClassValues | None, report: Report
-) -> set[int]:
-    """Report the faults of one map; the labels that it holds."""
+) -> Int64[np.ndarray, "h w"] | None:
+    """The labels of one map; None, with a report, where it cannot be read."""
     where = report.place(path)
     found = inspect_image(path)
     if found.stored_hw is None or not found.digest:
         assert found.fault is not None
         report.error(where, found.fault[0], fix=found.fault[1])
-        return set()
+        return None
     if image.stored_hw is not None:
         check_size(image, found.stored_hw, where, report)
     # Without a list every value may be a class, and colours and two values are faults all the same.
     values = values or ClassValues({n: str(n) for n in range(IGNORE)})
     try:
-        labels = read_class_map(path, values)
+        return read_class_map(path, values)
     except MapError as error:
         report.error(where, error.what, fix=error.fix)
-        return set()
-    present = {int(label) for label in np.unique(labels)} - {IGNORE}
-    report.objects += len(present)
-    return present
+    except PixelkinError as error:
+        report.error(where, str(error).removeprefix(f"{path} "), fix=FIX_PNG)
+    return None

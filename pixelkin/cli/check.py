@@ -12,9 +12,10 @@ from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
-    from pixelkin.checking.report import Problem, Report
+    from pixelkin.checking.report import ClassTally, Problem, Report
 
 _WIDEST_PLACE = 60
+_MOST_CLASSES = 60
 
 
 def check(
@@ -32,12 +33,21 @@ def check(
     The exit status is 0 where nothing is reported, 1 where anything is, a warning too. An error
     makes a loader fail or reads a wrong label; a warning is legal, but seldom meant.
 
-    Example: pixelkin check annotations/instances_train.json --images train
+    ```
+    pixelkin check annotations/instances_train.json --images train
+    pixelkin check camvid:CamVid
+    ```
+
+    Objects: coco, panoptic, yolo, labelme, pngs, penn-fudan, nuclei, cvppp, voc, cityscapes.
+
+    Classes, with the pixels of each: pngs-classes (pngs beside a classes.txt), camvid, voc, sbd,
+    context, context60, cityscapes, cityscapes-coarse, kitti, bdd, bdd-drivable, bdd-lanes,
+    bdd-lane-styles, bdd-lane-directions, bdd-panoptic, ade20k, sceneparse, coco-stuff, ccp,
+    pratheepan, lits, lits-liver. All parts of a data set are read.
 
     Args:
         data: annotation file or folder; FORMAT:PATH names the format too.
-        format: coco, panoptic, yolo, labelme, pngs, penn-fudan, nuclei, voc, cityscapes or cvppp;
-            told from what lies there where left out.
+        format: one of those above; told from what lies there where left out.
         images: folder of the images, where they are not beside the annotations.
         limit: problems of one kind that are shown; 0 shows all.
         json: print one JSON object with all problems.
@@ -58,6 +68,8 @@ def check(
             "empty_images": report.empty_images,
             "problems": [asdict(problem) for problem in report.problems],
         }
+        if report.classes is not None:
+            done["classes"] = asdict(report.classes)
         print(json_text.dumps(done, ensure_ascii=False))
     else:
         print(problem_text(report, limit=limit))
@@ -73,16 +85,54 @@ def problem_text(report: Report, *, limit: int) -> str:
     blocks = [
         _block(*kind, groups[kind], limit=limit) for kind in sorted(groups, key=lambda k: k[0])
     ]
+    if report.classes is not None and any(report.classes.pixels.values()):
+        blocks.append(_class_table(report.classes))
     errors = sum(problem.severity == "error" for problem in report.problems)
-    read = f"{_count(report.images, 'image')}, {_count(report.objects, 'object')}"
-    if report.empty_images:
-        read += f" ({_count(report.empty_images, 'image')} without objects)"
-    if not report.problems:
-        return f"no problem in {read}"
     warnings = len(report.problems) - errors
-    return "\n\n".join(
-        [*blocks, f"{_count(errors, 'error')} and {_count(warnings, 'warning')} in {read}"]
-    )
+    found = "no problem"
+    if report.problems:
+        found = f"{_count(errors, 'error')} and {_count(warnings, 'warning')}"
+    return "\n\n".join([*blocks, f"{found} in {_read(report)}"])
+
+
+def _read(report: Report) -> str:
+    """How much was read."""
+    parts = [_count(report.images, "image")]
+    nothing = "with unknown pixels only"
+    if report.objects or report.classes is None:
+        parts.append(_count(report.objects, "object"))
+        nothing = "without objects"
+    if report.classes is not None:
+        known = sum(report.classes.pixels.values())
+        there = sum(count > 0 for count in report.classes.pixels.values())
+        listed = len(report.classes.pixels)
+        parts.append(f"{_count(known, 'pixel')} of {there} classes")
+        if there < listed:
+            parts[-1] = f"{_count(known, 'pixel')} of {there} of {listed} classes"
+    text = ", ".join(parts)
+    if report.empty_images:
+        text += f" ({_count(report.empty_images, 'image')} {nothing})"
+    return text
+
+
+def _class_table(classes: ClassTally) -> str:
+    """Pixels, their share, and images of each class; most pixels first where there are many."""
+    rows = list(classes.pixels.items())
+    if len(rows) > _MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: -row[1])[:_MOST_CLASSES]
+    known = sum(classes.pixels.values())
+    total = known + classes.unknown
+    width = max(len("unknown"), *(len(name) for name, _ in rows))
+    lines = [f"{'class':{width}}  {'pixels':>15}  {'share':>7}  {'images':>7}"]
+    for name, count in rows:
+        share = f"{100 * count / total:.2f} %"
+        lines.append(f"{name:{width}}  {count:>15,}  {share:>7}  {classes.images[name]:>7,}")
+    if len(rows) < len(classes.pixels):
+        unseen = sum(not count for count in classes.pixels.values())
+        rest = len(classes.pixels) - len(rows)
+        lines.append(f"… and {rest} more, {unseen} of them in no map (--json lists all)")
+    share = f"{100 * classes.unknown / total:.2f} %"
+    return "\n".join([*lines, f"{'unknown':{width}}  {classes.unknown:>15,}  {share:>7}"])
 
 
 def _block(severity: str, fix: str, problems: list[Problem], *, limit: int) -> str:

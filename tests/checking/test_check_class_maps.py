@@ -12,10 +12,17 @@ from pixelkin.checking.check import check_data
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import write_indexed_png
 
+NAMES = ("road", "sky", "car")
 
-def write_maps(root: Path, names: str = "road\nsky\ncar\n") -> Path:
+
+def labels_of_maps() -> np.ndarray:
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     labels[5:15, 5:15], labels[30:40, 30:50], labels[50:] = 1, 2, 255
+    return labels
+
+
+def write_maps(root: Path, names: str = "road\nsky\ncar\n") -> Path:
+    labels = labels_of_maps()
     (root / "masks").mkdir(parents=True)
     for n in (1, 2):
         write_picture(root / "images" / f"{n}.png", n)
@@ -36,7 +43,13 @@ def first_map(root: Path) -> tuple[Path, np.ndarray]:
 def test_a_sound_set_has_no_problem_in_any_layout(tmp_path: Path) -> None:
     root = write_maps(tmp_path / "plain")
     name, report = check_data(root)
-    assert (name, report.problems, report.images, report.objects) == ("pngs-classes", [], 2, 6)
+    assert (name, report.problems, report.images) == ("pngs-classes", [], 2)
+    assert report.classes is not None
+    counts = {name: 2 * np.count_nonzero(labels_of_maps() == n) for n, name in enumerate(NAMES)}
+    assert report.classes.pixels == counts
+    assert report.classes.images == dict.fromkeys(NAMES, 2)
+    assert report.classes.unknown == 2 * np.count_nonzero(labels_of_maps() == 255)
+    assert check_data(Path(f"pngs:{root}"))[0] == "pngs-classes"
     for n, layout in enumerate(("{kind}/{split}", "{split}/{kind}")):
         divided = tmp_path / str(n)
         for split, stem in (("train", "1"), ("val", "2")):
@@ -63,7 +76,6 @@ def test_a_value_without_a_class_and_a_class_without_a_pixel(tmp_path: Path) -> 
     assert [(p.where, p.what[:14], p.severity) for p in found] == [
         ("masks/1.png", "holds value 2 ", "error"),
         ("masks/2.png", "holds value 2 ", "error"),
-        ("masks", "2 of 2 classes", "warning"),
     ]
     (root / "classes.txt").write_text("road\nsky\ncar\nboat\ntree\n")
     found_unused = only_problem(root)
@@ -98,7 +110,10 @@ def test_binary_colour_and_deep_maps(tmp_path: Path) -> None:
     binary = only_problem(root)
     assert binary.where == "masks/1.png"
     assert "binary mask" in binary.what
-    assert "foreground=255" in binary.fix
+    assert "add the line 'ignore: 255'" in binary.fix
+    (root / "classes.txt").write_text("road\nsky\ncar\nignore: 255\n")
+    assert problems_of(root) == []
+    (root / "classes.txt").write_text("road\nsky\ncar\n")
     save(path, np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
     colour = only_problem(root)
     assert colour.what.startswith("is a colour image, with ")
@@ -136,9 +151,12 @@ def test_files_that_are_missing_broken_or_of_another_size(tmp_path: Path) -> Non
 def test_empty_folders_and_wholly_unknown_maps(tmp_path: Path) -> None:
     root = write_maps(tmp_path)
     path, values = first_map(root)
-    write_indexed_png(path, np.full_like(values, 255))
-    (root / "classes.txt").write_text("0: road\n1: sky\n2: car\n")
+    save(path, np.full_like(values, 255))
     assert "binary mask" in only_problem(root).what
+    # The palette of PASCAL VOC draws it as unknown.
+    write_indexed_png(path, np.full_like(values, 255))
+    _, report = check_data(root)
+    assert (report.problems, report.empty_images) == ([], 1)
     for folder in ("images", "masks"):
         for file in (root / folder).iterdir():
             file.unlink()
@@ -161,6 +179,22 @@ def test_camvid_of_segnet(tmp_path: Path, shared_data: Path) -> None:
     save(path, np.where(np.array(Image.open(path)) == 11, 12, 0).astype(np.uint8))
     found = only_problem(tmp_path)
     assert found.where == f"valannot/{path.name}"
-    assert found.what.startswith("holds value 12 ")
+    assert found.what.startswith("holds 12 in ")
     with pytest.raises(PixelkinError, match="camvid knows where its images lie"):
         check_data(tmp_path, images=tmp_path / "train", format="camvid")
+
+
+def test_lists_of_parts_that_differ_and_a_list_that_counts_the_unknown(tmp_path: Path) -> None:
+    for split, names in (("train", "road\nsky\ncar\n"), ("val", "road\ncar\nsky\ntree\n")):
+        write_maps(tmp_path / split, names)
+    found = [p for p in problems_of(tmp_path, format="pngs-classes") if p.severity == "error"]
+    assert [(p.where, p.what) for p in found] == [
+        (
+            "val/classes.txt",
+            "lists 4 classes, and train/classes.txt 3: value 1 is 'car' here and 'sky' there",
+        )
+    ]
+    root = write_maps(tmp_path / "own", "0: road\n1: sky\n2: car\n255: void\n")
+    void = only_problem(root)
+    assert (void.where, void.severity) == ("classes.txt", "warning")
+    assert "write 'ignore: 255'" in void.fix

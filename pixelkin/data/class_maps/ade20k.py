@@ -15,7 +15,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int64
 
-from pixelkin.data.class_maps.files import REMEDY, ClassMapFiles, class_table, classes_of
+from pixelkin.data.class_maps.files import (
+    REMEDY,
+    ClassMapFiles,
+    class_table,
+    classes_of,
+    one_still,
+)
 from pixelkin.data.instances.instance_png import rles_by_id
 from pixelkin.data.reading import decoded, open_image, read_image, require_folder, require_size
 from pixelkin.data.splits import unknown_split
@@ -113,10 +119,6 @@ class Ade20k(ClassMapFiles):
         classes_of(numbers, self._table, path, expected=expected)
         return self._table
 
-    def map_path(self, index: int) -> Path:
-        """The PNG of an image."""
-        return self._files[self.names[index]][1]
-
     def objects(self, index: int) -> list[AdeObject]:
         """What the JSON of an image lists, parts included."""
         return read_ade_json(self._files[self.names[index]][0].with_suffix(".json"))
@@ -151,7 +153,7 @@ class Ade20kInstances:
         return len(self.names)
 
     def __getitem__(self, index: int) -> InstanceSample:
-        path = self._maps.map_path(index)
+        path = self._maps.map_file(index)
         image = read_image(_image_of(path))
         numbers, blue = read_ade_png(path, size_hw=image.shape[:2])
         label_of = self._maps.label_table(numbers, path)
@@ -229,9 +231,10 @@ def _files(root: str | os.PathLike[str], split: str, kind: str) -> dict[str, tup
     files = {}
     for path in maps:
         image = _image_of(path)
-        if not image.is_file():
-            raise PixelkinError(f"{path.name} has no image: expected {image}; add it")
-        files[image.stem] = (image, path)
+        with one_still():
+            if not image.is_file():
+                raise PixelkinError(f"{path} has no image: expected {image.name}; add it")
+            files[image.stem] = (image, path)
     return files
 
 
@@ -244,9 +247,10 @@ def _present(files: Iterable[tuple[Path, Path]], part_level: int) -> dict[int, s
     """Number → name of the classes of a level, by number."""
     found: dict[int, str] = {}
     for image, _ in files:
-        for one in read_ade_json(image.with_suffix(".json")):
-            if one.part_level == part_level and one.number:
-                found[one.number] = one.name
+        with one_still():
+            for one in read_ade_json(image.with_suffix(".json")):
+                if one.part_level == part_level and one.number:
+                    found[one.number] = one.name
     return dict(sorted(found.items()))
 
 

@@ -79,6 +79,10 @@ class CcpSemantic:
         labels = self._label_of[read_classes(self._annotations / f"{name}.mat")]
         return Sample(read_image(self._photos[name]), labels, name)
 
+    def map_file(self, index: int) -> Path:
+        """The file that holds the class map of a still."""
+        return self._annotations / f"{self.names[index]}.mat"
+
     def image_file(self, index: int) -> Path | None:
         """The image file of a still; see `Source`."""
         return self._photos[self.names[index]]

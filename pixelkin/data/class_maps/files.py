@@ -1,6 +1,8 @@
 """What loaders of class maps share: pairs of files, and values of files turned into classes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,34 @@ from pixelkin.structures import IGNORE, Sample
 REMEDY = "use the file that the data set ships"
 
 _IMPOSSIBLE = -1
+
+_FAULTS: ContextVar[list[PixelkinError] | None] = ContextVar("faults", default=None)
+
+
+@contextmanager
+def faults_noted() -> Iterator[list[PixelkinError]]:
+    """Data sets opened within leave out stills whose files are missing, and the list says which.
+
+    Elsewhere the first such still raises. For `pixelkin check`, which reports them all.
+    """
+    faults: list[PixelkinError] = []
+    token = _FAULTS.set(faults)
+    try:
+        yield faults
+    finally:
+        _FAULTS.reset(token)
+
+
+@contextmanager
+def one_still() -> Iterator[None]:
+    """Around what finds the files of one still: an error within leaves it out where noted."""
+    try:
+        yield
+    except PixelkinError as error:
+        faults = _FAULTS.get()
+        if faults is None:
+            raise
+        faults.append(error)
 
 
 class ClassMapFiles:
@@ -50,6 +80,14 @@ class ClassMapFiles:
     def image_file(self, index: int) -> Path | None:
         """The image file of a still; see `Source`."""
         return self._files[self.names[index]][0]
+
+    def map_file(self, index: int) -> Path:
+        """The file that holds the class map of a still."""
+        return self._files[self.names[index]][1]
+
+    def read_map(self, index: int, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
+        """The labels of one still, whatever the size of its image; they are to be of `size_hw`."""
+        return self._labels(self.names[index], size_hw)
 
     def labels(self, index: int) -> Int64[np.ndarray, "h w"]:
         """The labels of one still without its pixels, as when frequencies are counted."""
@@ -162,10 +200,13 @@ def paired_files(
         seen = image
         name = stem.removesuffix(image_suffix)
         mask = masks / f"{name}{mask_suffix}.png"
-        if mask.is_file():
-            files[name] = (image, mask)
-        elif not skip_missing:
-            raise _no_mask(image, mask)
+        with one_still():
+            if mask.is_file():
+                files[name] = (image, mask)
+            elif not skip_missing:
+                raise _no_mask(image, mask)
+    if masks != images_dir:
+        _note_unused(masks, mask_suffix, {mask for _, mask in files.values()})
     if not files:
         example = f"{seen.name} and {seen.stem}{mask_suffix}.png" if seen else f"*{image_suffix}.*"
         raise PixelkinError(
@@ -173,6 +214,15 @@ def paired_files(
             "check the folders"
         )
     return files
+
+
+def _note_unused(masks: Path, mask_suffix: str, used: set[Path]) -> None:
+    """Tell of maps that have no image, which harm nobody but are seldom meant."""
+    if _FAULTS.get() is None:
+        return
+    for path in sorted(set(masks.glob(f"[!.]*{mask_suffix}.png")) - used):
+        with one_still():
+            raise PixelkinError(f"{path} has no image; add the image, or remove the label file")
 
 
 def _no_mask(image: Path, mask: Path) -> PixelkinError:

@@ -150,8 +150,7 @@ class SemanticPng(ClassMapFiles):
         if classes is None and foreground is None:
             classes = find_classes_file((masks, masks.parent, images.parent))
         self._values = class_values(classes, ignore=ignore, foreground=foreground)
-        odd = mixed_depths(mask for _, mask in files.values())
-        if odd:
+        for odd in odd_depths(mask for _, mask in files.values()):
             raise odd
         super().__init__(files, self._values.class_names)
 
@@ -367,15 +366,15 @@ def png_depth(path: Path) -> tuple[int, int] | None:
     return (header[24], header[25]) if is_png else None
 
 
-def mixed_depths(masks: Iterable[Path]) -> MapError | None:
-    """The fault of the first map whose bits a pixel are not those of most; None where all agree."""
+def odd_depths(masks: Iterable[Path]) -> list[MapError]:
+    """The faults of the maps whose bits a pixel are not those of most."""
     deep: dict[bool, list[Path]] = {False: [], True: []}
     for path in masks:
         depth = png_depth(path)
         if depth is not None and depth[1] in (_GREY, _PALETTED):
             deep[depth[0] == 16].append(path)
     if not (deep[False] and deep[True]):
-        return None
+        return []
     fewer = len(deep[True]) <= len(deep[False])
     odd, others = deep[fewer], deep[not fewer]
     bits = ("16", "8") if fewer else ("8", "16")
@@ -383,4 +382,4 @@ def mixed_depths(masks: Iterable[Path]) -> MapError | None:
         f"has {bits[0]} bits a pixel, and {others[0].name} ({len(others)} of "
         f"{len(odd) + len(others)} maps) {bits[1]}"
     )
-    return MapError(odd[0], what, FIX_DEPTH)
+    return [MapError(path, what, FIX_DEPTH) for path in odd]

@@ -13,7 +13,8 @@ from jaxtyping import Int64
 from scipy.io import loadmat
 
 from pixelkin.data.class_maps.files import REMEDY, ClassMapFiles, class_table, classes_of
-from pixelkin.data.instances.voc import VOC_CLASSES, listed_names, require_files
+from pixelkin.data.class_maps.voc import listed_files
+from pixelkin.data.instances.voc import VOC_CLASSES, listed_names
 from pixelkin.data.reading import decoded, require_folder, require_size
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
@@ -69,7 +70,7 @@ class PascalContext(ClassMapFiles):
             lists = require_folder(base / "ImageSets" / "Main", _LAYOUT)
         names = listed_names(lists, split)
         files = {name: (images / f"{name}.jpg", maps / f"{name}.mat") for name in names}
-        require_files(files, lists / f"{split}.txt")
+        files = listed_files(files, lists / f"{split}.txt")
         background = classes == 60
         super().__init__(files, (*("background",) * background, *CONTEXT_CLASSES))
         self._table = context_table(classes)

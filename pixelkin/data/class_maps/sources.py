@@ -189,11 +189,21 @@ class SemanticFormat:
         layout: what lies at its path, for help and messages.
         lies_in: whether a folder shows this layout; None where another format has the same one
             and is what a bare path means.
+        parts: patterns of the lists or folders that are named as the parts of a data set; none
+            where it is all one.
     """
 
     make: _Maker
     layout: str
     lies_in: Callable[[Path], bool] | None = None
+    parts: tuple[str, ...] = ()
+
+    def part_names(self, root: Path) -> list[str]:
+        """Names of the parts, or splits, of the data set at `root`; none where it is all one."""
+        found = {path.name for pattern in self.parts for path in root.glob(pattern)}
+        for ending in (".txt", "annot", "_labels"):
+            found = {name.removesuffix(ending) for name in found}
+        return sorted(name for name in found if name and not name.startswith("."))
 
 
 def _camvid_lies_in(folder: Path) -> bool:
@@ -212,6 +222,14 @@ def _pngs_lie_in(folder: Path) -> bool:
     return (folder / CLASSES_FILE).is_file() and any(any(folder.glob(one)) for one in maps)
 
 
+# Main holds a list for every class too.
+_CONTEXT_PARTS = (
+    "ImageSets/SegmentationContext/*.txt",
+    "ImageSets/Main/train.txt",
+    "ImageSets/Main/val.txt",
+)
+_BDD_100K = ("images/100k/*/",)
+
 SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
     "pngs": SemanticFormat(
         _pngs,
@@ -222,24 +240,36 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         _camvid,
         "<split>/ and <split>annot/, or 701_StillsRaw_full/ and LabeledApproved_full/",
         _camvid_lies_in,
+        parts=("*annot/", "*_labels/"),
     ),
     "voc": SemanticFormat(
         _voc,
         "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/",
         has_all("JPEGImages", "SegmentationClass"),
+        parts=("ImageSets/Segmentation/*.txt",),
     ),
-    "sbd": SemanticFormat(_of_split(SbdSemantic), "img/ and cls/", has_all("img", "cls")),
+    "sbd": SemanticFormat(
+        _of_split(SbdSemantic), "img/ and cls/", has_all("img", "cls"), parts=("*.txt",)
+    ),
     "context": SemanticFormat(
         _context,
         "VOC 2010 with trainval/*.mat; 59 classes",
         has_all("JPEGImages", "trainval/*.mat"),
+        parts=_CONTEXT_PARTS,
     ),
-    "context60": SemanticFormat(_context60, "as context, with background as class 0"),
+    "context60": SemanticFormat(
+        _context60, "as context, with background as class 0", parts=_CONTEXT_PARTS
+    ),
     "cityscapes": SemanticFormat(
-        _of_split(CityscapesSemantic), "leftImg8bit/ and gtFine/", has_all("leftImg8bit", "gtFine")
+        _of_split(CityscapesSemantic),
+        "leftImg8bit/ and gtFine/",
+        has_all("leftImg8bit", "gtFine"),
+        parts=("leftImg8bit/*/",),
     ),
     "cityscapes-coarse": SemanticFormat(
-        _of_split(CityscapesSemantic, annotation="gtCoarse"), "leftImg8bit/ and gtCoarse/"
+        _of_split(CityscapesSemantic, annotation="gtCoarse"),
+        "leftImg8bit/ and gtCoarse/",
+        parts=("leftImg8bit/*/",),
     ),
     "kitti": SemanticFormat(
         _kitti,
@@ -250,38 +280,53 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         _of_split(BddSemantic),
         "images/10k/ and labels/sem_seg/masks/",
         has_all("images/10k", "labels/sem_seg/masks"),
+        parts=("images/10k/*/",),
     ),
     "bdd-drivable": SemanticFormat(
         _of_split(BddDrivable),
         "images/100k/ and labels/drivable/masks/",
         has_all("images/100k", "labels/drivable/masks"),
+        parts=_BDD_100K,
     ),
     "bdd-lanes": SemanticFormat(
         _of_split(BddLanes),
         "images/100k/ and labels/lane/masks/; the 8 kinds of lane marks",
         has_all("images/100k", "labels/lane/masks"),
+        parts=_BDD_100K,
     ),
     "bdd-lane-styles": SemanticFormat(
-        _of_split(BddLanes, target="style"), "as bdd-lanes; solid or dashed"
+        _of_split(BddLanes, target="style"),
+        "as bdd-lanes; solid or dashed",
+        parts=_BDD_100K,
     ),
     "bdd-lane-directions": SemanticFormat(
-        _of_split(BddLanes, target="direction"), "as bdd-lanes; parallel or vertical"
+        _of_split(BddLanes, target="direction"),
+        "as bdd-lanes; parallel or vertical",
+        parts=_BDD_100K,
     ),
     "bdd-panoptic": SemanticFormat(
         _of_split(BddPanopticSemantic),
         "images/10k/ and labels/pan_seg/bitmasks/; 40 classes",
         has_all("images/10k", "labels/pan_seg/bitmasks"),
+        parts=("images/10k/*/",),
     ),
     "ade20k": SemanticFormat(
-        _ade20k, "images/ADE/<split>/ with *_seg.png and *.json", has_all("images/ADE")
+        _ade20k,
+        "images/ADE/<split>/ with *_seg.png and *.json",
+        has_all("images/ADE"),
+        parts=("images/ADE/*/",),
     ),
     "sceneparse": SemanticFormat(
         _of_split(SceneParse150),
         "images/, annotations/ and objectInfo150.txt",
         has_all("images", "annotations", "objectInfo150.txt"),
+        parts=("images/*/",),
     ),
     "coco-stuff": SemanticFormat(
-        _of_split(CocoStuff), "<split>/ and stuffthingmaps/<split>/", has_all("stuffthingmaps")
+        _of_split(CocoStuff),
+        "<split>/ and stuffthingmaps/<split>/",
+        has_all("stuffthingmaps"),
+        parts=("stuffthingmaps/*/", "annotations/*/"),
     ),
     "ccp": SemanticFormat(
         _ccp,

@@ -6,6 +6,7 @@ Hariharan, Arbelaez, Bourdev, Maji, Malik: Semantic Contours from Inverse Detect
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pixelkin.data.class_maps.files import (
     ClassMapFiles,
     class_table,
     classes_of,
+    one_still,
     read_byte_indices,
 )
 from pixelkin.data.instances.voc import VOC_CLASSES, listed_names, require_files
@@ -62,7 +64,7 @@ class VocSemantic(ClassMapFiles):
         lists = require_folder(base / "ImageSets" / "Segmentation", _VOC_LAYOUT)
         names = listed_names(lists, split)
         files = {name: (images / f"{name}.jpg", maps / f"{name}.png") for name in names}
-        require_files(files, lists / f"{split}.txt")
+        files = listed_files(files, lists / f"{split}.txt")
         super().__init__(files, VOC_SEMANTIC_CLASSES)
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
@@ -88,13 +90,25 @@ class SbdSemantic(ClassMapFiles):
         images, maps = (require_folder(base / one, _SBD_LAYOUT) for one in ("img", "cls"))
         names = listed_names(base, split)
         files = {name: (images / f"{name}.jpg", maps / f"{name}.mat") for name in names}
-        require_files(files, base / f"{split}.txt")
+        files = listed_files(files, base / f"{split}.txt")
         super().__init__(files, VOC_SEMANTIC_CLASSES)
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
         values = read_sbd_classes(path)
         require_size(path, values.shape, size_hw)
         return classes_of(values, _SBD_TABLE, path, expected=f"0 to {_LAST}")
+
+
+def listed_files(
+    files: Mapping[str, tuple[Path, Path]], listed_in: Path
+) -> dict[str, tuple[Path, Path]]:
+    """`files`, found to be there, or `PixelkinError`; see `one_still`."""
+    there = {}
+    for name, pair in files.items():
+        with one_still():
+            require_files({name: pair}, listed_in)
+            there[name] = pair
+    return there
 
 
 def read_sbd_classes(path: Path) -> Int64[np.ndarray, "h w"]:

@@ -1,0 +1,219 @@
+"""`pixelkin check` of any data set of class maps: its loader is asked for every still."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from pixelkin.checking.files import ImageFacts, check_images, check_size
+from pixelkin.checking.report import ClassTally, Progress, Report
+from pixelkin.data.class_maps.ccp import CcpSemantic
+from pixelkin.data.class_maps.files import ClassMapFiles, faults_noted
+from pixelkin.data.class_maps.index_png import MapError, draws_unknown, only_0_and_255
+from pixelkin.data.class_maps.lits import Lits
+from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, Place
+from pixelkin.data.reading import image_size_hw, read_indices
+from pixelkin.data.source import SemanticSource
+from pixelkin.errors import PixelkinError
+from pixelkin.structures import IGNORE
+
+_DEFAULT_FIX = "use the file that the data set ships, or leave the still out"
+_NONE = "choose the folder that holds the data set, and see that its maps lie where they should"
+_BINARY = "see whether 255 is an object here: it reads as unknown, and 0 as the class of value 0"
+_UNPLACED = "look at a slice: without an affine nobody knows which way the volume lies"
+_UNITS = "convert the volume to Hounsfield units, in which air is -1000"
+
+_WHITE_IS_A_CLASS = frozenset({"pratheepan"})
+"""Formats whose masks are black and white."""
+
+_SLAB = 64
+"""Slices of a volume that are read at once: each read of a packed one starts from its first."""
+
+# Messages of loaders begin with the file, or with what it is.
+_BEGINS = (
+    re.compile(r"cannot read the [\w -]+? (?P<where>/.+?|[^:]+?): (?P<what>.*)"),
+    re.compile(r"no (?:[\w -]+ )?(?:file|folder) (?P<where>.+?): (?P<what>.*)"),
+    re.compile(r"(?P<where>.+?) (?P<what>(?:has|holds|is|lists|says) .*)"),
+)
+
+
+@dataclass(frozen=True)
+class _Still:
+    source: Any
+    index: int
+    image: Path
+    map: Path
+
+
+def check_class_maps(name: str, root: Path, report: Report, each: Progress) -> None:
+    """Report every problem of all parts of a data set, and count the pixels of its classes.
+
+    Args:
+        name: one of `SEMANTIC_FORMATS`.
+        root: where the data set lies.
+        report: collects the problems, and in `classes` the pixels.
+        each: shows progress.
+    """
+    report.classes = report.classes or ClassTally()
+    opened = _opened(name, root, report)
+    if not opened and not report.problems:
+        report.error(report.place(root), "no image has a label file", fix=_NONE)
+    for source in opened:
+        if isinstance(source, Lits):
+            _check_volumes(source, report, each)
+    stills = _stills(opened)
+    facts = check_images([still.image for still in stills], report, each)
+    report.images += len(stills)
+    for still in each("maps", stills):
+        labels = _labels(still, facts[still.image], report)
+        if labels is None:
+            continue
+        report.classes.add(labels, still.source.class_names)
+        report.empty_images += not (labels != IGNORE).any()
+        if name not in _WHITE_IS_A_CLASS and _is_binary(still.map, labels):
+            what = "holds nothing but 0 and 255, as a binary mask does"
+            report.warning(report.place(still.map), what, fix=_BINARY)
+
+
+def _opened(name: str, root: Path, report: Report) -> list[SemanticSource]:
+    """The parts of a data set; what is missing in them is reported once."""
+    made = SEMANTIC_FORMATS[name]
+    opened: list[SemanticSource] = []
+    told: set[str] = set()
+    parts: list[str | None] = [*made.part_names(root)]
+    for part in parts or [None]:
+        source = None
+        with faults_noted() as faults:
+            try:
+                source = made.make(Place(root, None, None, part, None))
+            except PixelkinError as error:
+                faults.append(error)
+        if source is not None and len(source):
+            opened.append(source)
+        elif part is not None and part.startswith("test"):
+            # Maps of test parts are seldom published.
+            continue
+        for fault in faults:
+            where, what, fix = explained(fault, report)
+            # Lists of parts overlap.
+            if where not in told:
+                report.error(where, what, fix=fix)
+            told.add(where)
+    return opened
+
+
+def _stills(opened: list[SemanticSource]) -> list[_Still]:
+    """Stills with an image and a map of their own, each once."""
+    found: dict[Path, _Still] = {}
+    for source in opened:
+        if isinstance(source, ClassMapFiles | CcpSemantic):
+            for index in range(len(source)):
+                path, image = source.map_file(index), source.image_file(index)
+                assert image is not None
+                found.setdefault(path, _Still(source, index, image, path))
+    return list(found.values())
+
+
+def _labels(still: _Still, image: ImageFacts, report: Report) -> Int64[np.ndarray, "h w"] | None:
+    """The labels of a still; None, with a report, where they cannot be read.
+
+    A map is read in the size that it has, so that a faulty image hides no fault of the map.
+    """
+    try:
+        if isinstance(still.source, ClassMapFiles) and still.map.suffix == ".png":
+            size_hw = image_size_hw(still.map)
+            check_size(image, size_hw, report.place(still.map), report)
+            return still.source.read_map(still.index, size_hw)
+        if image.upright_hw is None:
+            return None
+        if isinstance(still.source, ClassMapFiles):
+            return still.source.read_map(still.index, image.upright_hw)
+        labels: Int64[np.ndarray, "h w"] = still.source[still.index].labels
+        return labels
+    except PixelkinError as error:
+        if image.fault is None or str(still.image) not in str(error):
+            _, what, fix = explained(error, report, still.map)
+            report.error(report.place(still.map), what, fix=fix)
+        return None
+
+
+def explained(
+    error: PixelkinError, report: Report, path: Path | None = None
+) -> tuple[str, str, str]:
+    """Place, fault and fix of a loader's error, which says all three in one line.
+
+    Args:
+        error: of a loader.
+        report: whose root shortens the place.
+        path: the file, where it is known.
+    """
+    if isinstance(error, MapError):
+        return report.place(error.path), error.what, error.fix
+    text, _, fix = str(error).rpartition("; ")
+    if not text:
+        text, fix = fix, _DEFAULT_FIX
+    for begin in _BEGINS:
+        found = begin.fullmatch(text)
+        if found and (path is None or found["where"] == str(path)):
+            what = found["what"]
+            if begin is _BEGINS[0]:
+                what = f"cannot be read: {what}"
+            elif begin is _BEGINS[1]:
+                what = f"is not there: {what}"
+            return report.place(Path(found["where"])), _short(what, report), fix
+    where = report.place(report.root) if path is None else report.place(path)
+    return where, _short(text, report), fix
+
+
+def _short(text: str, report: Report) -> str:
+    return text.replace(f"{report.root}/", "")
+
+
+def _is_binary(path: Path, labels: Int64[np.ndarray, "h w"]) -> bool:
+    """Whether a map in grey holds nothing but 0 and 255."""
+    if path.suffix != ".png" or len(np.unique(labels)) > 2:
+        return False
+    try:
+        values = read_indices(path)[1]
+    except PixelkinError:
+        # Colours.
+        return False
+    return only_0_and_255(np.unique(values)) and not draws_unknown(path)
+
+
+def _check_volumes(source: Lits, report: Report, each: Progress) -> None:
+    """Read all voxels of volumes and of their segmentations, slab by slab."""
+    assert report.classes is not None
+    for volume, mask in each("volumes", source.volumes()):
+        depth = volume.size_zyx[0]
+        report.images += depth
+        if not volume.placed:
+            what = "has the identity as its affine, as if somebody had lost it"
+            report.warning(report.place(volume.path), what, fix=_UNPLACED)
+        lowest = 0.0
+        faulty: set[Path] = set()
+        for start in range(0, depth, _SLAB):
+            stop = min(start + _SLAB, depth)
+            for one in (volume, mask):
+                if one.path in faulty:
+                    continue
+                try:
+                    values = one.slab_zyx(start, stop)
+                    if one is volume:
+                        lowest = min(lowest, float(np.nanmin(values)))
+                        continue
+                    for labels in source.labels_of(values, mask.path):
+                        report.classes.add(labels, source.class_names)
+                except PixelkinError as error:
+                    faulty.add(one.path)
+                    _, what, fix = explained(error, report, one.path)
+                    slices = f"in slices {start} to {stop - 1}: " if depth > _SLAB else ""
+                    report.error(report.place(one.path), f"{slices}{what}", fix=fix)
+        if lowest >= 0 and volume.path not in faulty:
+            what = "holds no value below 0, so that it cannot be in Hounsfield units"
+            report.warning(report.place(volume.path), what, fix=_UNITS)

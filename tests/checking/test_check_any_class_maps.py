@@ -1,0 +1,243 @@
+"""Every format of class maps: sound sets pass, and planted faults are all found and named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_class_map_sets import CLASS_MAP_SETS, SIZE, mat, picture
+
+from pixelkin.checking.check import FORMATS, check_data
+from pixelkin.checking.report import Problem
+from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
+
+MAKERS = {name: make for name, make in CLASS_MAP_SETS.items() if name not in ("pngs", "ccp")}
+VOLUMES = ("lits", "lits-liver")
+PNG_MAPS = [name for name in MAKERS if name not in (*VOLUMES, "sbd", "context", "context60")]
+
+
+def problems(name: str, root: Path) -> list[Problem]:
+    return check_data(Path(f"{name}:{root}"))[1].problems
+
+
+def one(root: Path, pattern: str) -> Path:
+    return sorted(root.rglob(pattern))[0]
+
+
+def a_map(name: str, root: Path) -> Path:
+    folders = {"camvid": "trainannot", "voc": "SegmentationClass", "kitti": "semantic",
+               "cityscapes": "gtFine", "cityscapes-coarse": "gtCoarse", "ade20k": "training",
+               "sceneparse": "annotations", "coco-stuff": "stuffthingmaps",
+               "pratheepan": "Ground_Truth"}  # fmt: skip
+    folder = one(root, folders.get(name, "labels"))
+    return one(folder, "*_seg.png" if name == "ade20k" else "*.png")
+
+
+def image_of(path: Path, name: str, root: Path) -> Path:
+    """The image of a map: of the same part, which sorts first as well."""
+    if name == "ade20k":
+        return path.with_name(path.name.replace("_seg.png", ".jpg"))
+    images = [
+        one
+        for one in sorted(root.rglob("*"))
+        if one.suffix in (".jpg", ".png") and Image.open(one).mode == "RGB" and one != path
+        and "Ground_Truth" not in one.parts
+    ]  # fmt: skip
+    return next(one for one in images if "train" in str(one) or "train" not in str(path))
+
+
+def test_all_formats_can_be_checked() -> None:
+    assert {*SEMANTIC_FORMATS} <= {*FORMATS}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_sound_set_has_no_error_and_its_pixels_are_counted(tmp_path: Path, name: str) -> None:
+    MAKERS[name](tmp_path)
+    if SEMANTIC_FORMATS[name].lies_in is not None:
+        assert check_data(tmp_path)[0] == name
+    _, report = check_data(Path(f"{name}:{tmp_path}"))
+    # Black pictures of two parts are alike, and so are these volumes.
+    told = [p for p in report.problems if "very pixels" not in p.what and "Hounsfield" not in p.fix]
+    assert told == []
+    assert report.classes is not None
+    known = sum(report.classes.pixels.values())
+    assert known + report.classes.unknown == report.images * SIZE[0] * SIZE[1]
+    assert known > 0
+
+
+@pytest.mark.parametrize("name", PNG_MAPS)
+def test_faulty_maps_are_named_each_with_its_fix(tmp_path: Path, name: str) -> None:
+    MAKERS[name](tmp_path)
+    path = a_map(name, tmp_path)
+    whole, place = path.read_bytes(), str(path.relative_to(tmp_path))
+
+    def told(words: str) -> None:
+        found = [p for p in problems(name, tmp_path) if p.where == place]
+        assert len(found) == 1, found
+        assert words in found[0].what
+        assert found[0].fix
+        assert str(tmp_path) not in found[0].what
+
+    with Image.open(path) as image:
+        channels = len(image.getbands())
+    shape = (SIZE[1], SIZE[0], *((channels,) if channels > 1 else ()))
+    path.write_bytes(b"")
+    told("the file is empty")
+    path.write_bytes(whole[:50])
+    told("cannot be read: ")
+    Image.fromarray(np.full((3, 3, *shape[2:]), 1, np.uint8)).save(path)
+    assert "annotated as 3×3, the image is 6×4" in [
+        p.what for p in problems(name, tmp_path) if p.where == place
+    ]
+    if name == "pratheepan":
+        return
+    if name not in ("bdd-lanes", "bdd-lane-styles", "bdd-lane-directions"):
+        # 245 is no class of any of them, as red of ADE20K's and of bitmasks.
+        Image.fromarray(np.full(shape, 245, np.uint8)).save(path)
+        told(" in 24 pixels: expected ")
+    wrong = shape[:2] if channels > 1 else (*shape, 3)
+    Image.fromarray(np.zeros(wrong, np.uint8)).save(path)
+    told("of mode ")
+    if channels == 1:
+        Image.fromarray(np.ones(shape, np.uint16)).save(path)
+        told("has 16 bits a pixel")
+        binary = np.zeros(shape, np.uint8)
+        binary[1] = 255
+        Image.fromarray(binary).save(path)
+        found = [p for p in problems(name, tmp_path) if p.where == place]
+        assert len(found) == 1
+        assert "255" in found[0].what
+
+
+@pytest.mark.parametrize("name", PNG_MAPS)
+def test_missing_maps_and_broken_images_are_all_named(tmp_path: Path, name: str) -> None:
+    MAKERS[name](tmp_path)
+    path = a_map(name, tmp_path)
+    image = image_of(path, name, tmp_path)
+    image.write_bytes(b"")
+    found = [p for p in problems(name, tmp_path) if p.where == str(image.relative_to(tmp_path))]
+    assert [p.what for p in found] == ["the file is empty (0 bytes)"]
+    path.unlink()
+    texts = [f"{p.where} {p.what}" for p in problems(name, tmp_path)]
+    if name != "ade20k":
+        # There the maps are what is listed.
+        assert any(path.name in text for text in texts), texts
+    MAKERS[name](tmp_path)
+    image.unlink()
+    texts = [f"{p.where} {p.what}" for p in problems(name, tmp_path)]
+    named = (image.name, path.name, "holds no image")
+    assert any(word in text for word in named for text in texts), texts
+
+
+def write_sbd_classes(path: Path, values: np.ndarray) -> None:
+    mat(path, {"GTcls": {"Segmentation": values, "Boundaries": 0}})
+
+
+def write_context_map(path: Path, values: np.ndarray) -> None:
+    mat(path, {"LabelMap": values})
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("sbd", write_sbd_classes), ("context", write_context_map), ("context60", write_context_map)],
+)
+def test_faulty_mat_files_are_named(
+    tmp_path: Path, name: str, write: Callable[[Path, np.ndarray], None]
+) -> None:
+    MAKERS[name](tmp_path)
+    path = one(tmp_path, "*.mat")
+    place = str(path.relative_to(tmp_path))
+    for make, words in (
+        (lambda: write(path, np.full((4, 6), 600, np.uint16)), "holds 600 in 24 pixels: expected"),
+        (lambda: write(path, np.zeros((3, 3), np.uint8)), "is 3×3: expected 6×4"),
+        (lambda: mat(path, {"other": 1}), "holds no "),
+        (lambda: path.write_bytes(b""), "the file is empty"),
+        (lambda: path.write_bytes(b"no MAT-file" * 20), "cannot be read"),
+        (path.unlink, "is not there"),
+    ):
+        make()
+        found = [p for p in problems(name, tmp_path) if p.where == place]
+        assert len(found) == 1
+        assert words in found[0].what
+
+
+def test_volumes_without_affine_with_fractions_and_of_other_sizes(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    labels = np.zeros((6, 4, 3), np.uint8)
+    labels[1, 1] = 2
+
+    def save(name: str, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
+        placed = np.diag([1, 1, 2, 1]) if affine is None else affine
+        nibabel.save(nibabel.Nifti1Image(values, placed), tmp_path / name)
+        return tmp_path / name
+
+    def unplaced(path: Path) -> None:
+        image = nibabel.load(path)
+        image = nibabel.Nifti1Image(np.asarray(image.dataobj), None, image.header)
+        image.header["qform_code"] = image.header["sform_code"] = 0
+        nibabel.save(image, path)
+
+    hounsfield = labels.astype(np.int16) - 100
+    for n in range(8):
+        save(f"volume-{n}.nii", hounsfield)
+        save(f"segmentation-{n}.nii", labels)
+    save("segmentation-0.nii", np.where(labels == 2, 7, 0).astype(np.uint8))
+    save("segmentation-1.nii", labels.astype(np.float32) / 4)
+    save("segmentation-2.nii", labels[..., :2])
+    unplaced(tmp_path / "volume-3.nii")
+    save("volume-4.nii", hounsfield, np.eye(4))
+    flat = nibabel.load(tmp_path / "volume-5.nii")
+    flat = nibabel.Nifti1Image(np.asarray(flat.dataobj), None, flat.header)
+    flat.header["sform_code"], flat.header["qform_code"], flat.header["srow_y"] = 1, 0, 0
+    nibabel.save(flat, tmp_path / "volume-5.nii")
+    (tmp_path / "segmentation-6.nii").write_bytes(b"")
+    (tmp_path / "segmentation-7.nii").unlink()
+    save("volume-8.nii", labels.astype(np.int16))
+    save("segmentation-8.nii.gz", labels)
+    name, report = check_data(tmp_path)
+    assert name == "lits"
+    words = {
+        "segmentation-0.nii": "holds 7 in 3 pixels: expected 0, 1 (liver) or 2 (tumour)",
+        "segmentation-1.nii": "holds fractions: expected 0, 1 and 2",
+        "segmentation-2.nii": "has (2, 4, 6) voxels (z, y, x): expected (3, 4, 6) as volume-2.nii",
+        "volume-3.nii": "has neither qform nor sform: expected one, since nothing else says",
+        "volume-4.nii": "has the identity as its affine",
+        "volume-5.nii": "has a singular affine: expected three axes",
+        "segmentation-6.nii": "cannot be read: the file is empty",
+        "volume-7.nii": "has no segmentation: expected segmentation-7.nii below",
+        "volume-8.nii": "holds no value below 0",
+    }
+    found = {p.where: p.what for p in report.problems}
+    assert found.keys() == words.keys()
+    for where, what in words.items():
+        assert what in found[where]
+    assert report.classes is not None
+    assert report.classes.pixels == {
+        "background": 2 * (labels.size - 3), "liver": 0, "tumour": 6,
+    }  # fmt: skip
+
+
+def test_camvid_in_colours_and_all_faulty_files_at_once(tmp_path: Path) -> None:
+    for n in range(5):
+        picture(tmp_path / "701_StillsRaw_full" / f"{n}.png")
+        labels = tmp_path / "LabeledApproved_full" / f"{n}_L.png"
+        labels.parent.mkdir(exist_ok=True)
+        Image.new("RGB", SIZE, (128, 64, 128)).save(labels)
+    maps = tmp_path / "LabeledApproved_full"
+    Image.new("RGB", SIZE, (1, 2, 3)).save(maps / "0_L.png")
+    Image.new("L", SIZE, 3).save(maps / "1_L.png")
+    (maps / "2_L.png").unlink()
+    (maps / "3_L.png").rename(maps / "9_L.png")
+    _, report = check_data(tmp_path)
+    found = [(p.where, p.what) for p in report.problems if "very pixels" not in p.what]
+    assert [where for where, _ in found] == [
+        "701_StillsRaw_full/2.png",
+        "701_StillsRaw_full/3.png",
+        "LabeledApproved_full/9_L.png",
+        "LabeledApproved_full/0_L.png",
+        "LabeledApproved_full/1_L.png",
+    ]
+    assert "the colour (1, 2, 3) at x 0, y 0" in found[3][1]
+    assert report.classes is not None
+    assert report.classes.pixels["Road"] == 24
