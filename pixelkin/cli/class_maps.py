@@ -161,10 +161,15 @@ def evaluate_class_maps(
     stages: Stages,
 ) -> int:
     """Judge semantic models; prints a table per model, or one JSON object."""
-    from pixelkin.evaluation.semantic import SemanticEvaluation
+    from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, recognised_semantic
+    from pixelkin.data.instances.sources import format_and_path
+    from pixelkin.evaluation.semantic import VOLUMES
     from pixelkin.evaluation.text_table import text_table
+    from pixelkin.semantic.scoring import evaluation_of
 
     source = _judged(data, stills)
+    named, path = format_and_path(data, SEMANTIC_FORMATS)
+    format_name = named or recognised_semantic(path)
     # All are loaded first: a missing checkpoint must not show after an hour of another.
     segmenters = {name: averaging.load(name, device=device, tile_px=stills.tile) for name in models}
     chosen = [word.strip() for word in stills.measures.split(",") if word.strip()] or None
@@ -173,7 +178,7 @@ def evaluate_class_maps(
         if out is not None:
             stack.enter_context(output_folder(out))
         for name, segmenter in segmenters.items():
-            evaluation = SemanticEvaluation(source.class_names, measures=chosen)
+            evaluation = evaluation_of(source, measures=chosen, format_name=format_name)
             done[name] = _judge(name, segmenter, source, evaluation, stages)
             if out is not None:
                 _write(out, name, evaluation, {"data": data, "models": done})
@@ -181,9 +186,12 @@ def evaluate_class_maps(
         print(json_text.dumps(done))
         return 0
     for name, values in done.items():
-        table = text_table({key: value for key, value in values.items() if "/" in key})
-        print(f"{name}: {len(source)} images, {values['seconds_per_image']:.3f} s an image\n"
-              f"{table}\n")  # fmt: skip
+        print(f"{name}: {len(source)} images, {values['seconds_per_image']:.3f} s an image")
+        # Side by side, the columns of slices and of volumes would be wider than a screen.
+        of_volumes = {key: value for key, value in values.items() if key.startswith(VOLUMES)}
+        rest = {k: v for k, v in values.items() if "/" in k and k not in of_volumes}
+        for part in filter(None, (rest, of_volumes)):
+            print(text_table(part) + "\n")
     return 0
 
 
@@ -221,7 +229,10 @@ def _judge(
 
 
 def _write(out: Path, name: str, evaluation: Any, document: dict[str, Any]) -> None:
-    """Measures so far, and the confusion of classes as a table and a picture."""
+    """Measures so far, a picture of the confusion of classes, and a table of volumes."""
+    import csv
+    import io
+
     from PIL import Image
 
     from pixelkin.evaluation.semantic import confusion_picture
@@ -233,3 +244,10 @@ def _write(out: Path, name: str, evaluation: Any, document: dict[str, Any]) -> N
     stem = "_".join(part for part in Path(name).parts if part not in ("/", "..", "."))
     with atomic_path(out / f"confusion_{stem}.png") as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
+    if evaluation.volumes is not None:
+        rows = evaluation.volumes.by_case()
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        atomic_write(out / f"cases_{stem}.csv", text.getvalue())

@@ -73,12 +73,14 @@ def evaluate(
     --model is an instance model, or otsu; several are separated by commas.
 
     With semantic models FORMAT:PATH names class maps (camvid:FOLDER, voc:FOLDER) and the
-    measures are mIoU, accuracies, and F of boundaries, of the data set's own val where it has one.
+    measures are mIoU, accuracies, F of boundaries, and those that the data set itself ranks by
+    (iIoU, ADE's score, F1 of lanes, Dice of volumes), of its own val where it has one.
 
     Args:
         root: DAVIS folder that holds JPEGImages and Annotations, or FORMAT:PATH.
         out: folder for results: of clips masks, per-frame values and a gallery of the worst frames;
-            of stills the measures as JSON, of class maps the confusion of classes too.
+            of stills the measures as JSON, of class maps the confusion of classes too, of volumes
+            the measures of each.
         json: print one JSON object with the measures.
         quiet: show no progress.
     """

@@ -34,7 +34,7 @@ class Stills:
         validation: judge only this share, held out by name as training with the same share does.
         measures: of objects some of coco, voc, cityscapes, panoptic, microscopy, leaves, all that
             apply where left out; of class maps some of overlap, boundary, cityscapes, ade, binary,
-            lanes, the first two where left out.
+            lanes, volumes, those of the data set where left out.
         tile: images with a longer side go through the network in tiles of this many pixels; 0
             never.
     """

@@ -1,8 +1,12 @@
 """What all data sets of annotated stills have in common, and parts of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64
 
 from pixelkin.data.splits import split_by_name
 from pixelkin.errors import PixelkinError
@@ -50,6 +54,56 @@ Where a data set has more than 255 classes, index 255 is nobody's and its name i
 """
 
 
+@runtime_checkable
+class ObjectIds(Protocol):
+    """What class maps may offer beside: which pixels are one object, as Cityscapes' iIoU asks."""
+
+    @property
+    def average_px(self) -> Mapping[str, float] | None:
+        """Class → pixels of its average object, by which the data set's own evaluation weighs; None
+        where those of Cityscapes are meant."""
+
+    def object_ids(self, index: int) -> Int64[np.ndarray, "h w"] | None:
+        """Ids of the single objects of a still, 0 elsewhere and where nobody told them apart.
+
+        None for every still where the data set came without them.
+        """
+
+
+def object_ids(source: Source[Any], index: int) -> Int64[np.ndarray, "h w"] | None:
+    """The `ObjectIds` of a still, or None where the source has none."""
+    return source.object_ids(index) if isinstance(source, ObjectIds) else None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A volume, whose slices are stills of a source.
+
+    Attributes:
+        name: unique within its data set.
+        slices: their indices in the source, ascending along z.
+        spacing_zyx_mm: between voxels along the axes of the stacked slices; None where the file
+            lost it, so that nothing can be measured in millimetres.
+    """
+
+    name: str
+    slices: range
+    spacing_zyx_mm: tuple[float, float, float] | None
+
+
+@runtime_checkable
+class Cases(Protocol):
+    """What a source of slices offers beside: which of them are one volume."""
+
+    def cases(self) -> list[Case]:
+        """The volumes in the order of their slices; every still belongs to one, or none does."""
+
+
+def cases(source: Source[Any]) -> list[Case]:
+    """The `Cases` of a source; none where its stills are no slices."""
+    return source.cases() if isinstance(source, Cases) else []
+
+
 class Subset(Generic[ItemT]):
     """Some stills of a source, in the order of `indices`.
 
@@ -78,11 +132,44 @@ class Subset(Generic[ItemT]):
         """The image file of a still; see `Source`."""
         return self._source.image_file(self._indices[index])
 
+    @property
+    def average_px(self) -> Mapping[str, float] | None:
+        """That of the whole; see `ObjectIds`."""
+        return self._source.average_px if isinstance(self._source, ObjectIds) else None
+
+    def object_ids(self, index: int) -> Int64[np.ndarray, "h w"] | None:
+        """Those of the whole; see `ObjectIds`."""
+        return object_ids(self._source, self._indices[index])
+
+    def cases(self) -> list[Case]:
+        """Volumes of the whole that are here; see `Cases`.
+
+        Raises:
+            PixelkinError: slices of one are here, but not all in their order.
+        """
+        place_of = {index: place for place, index in enumerate(self._indices)}
+        found = []
+        for case in cases(self._source):
+            places = [place_of[index] for index in case.slices if index in place_of]
+            if not places:
+                continue
+            here = range(places[0], places[0] + len(case.slices))
+            if places != list(here):
+                raise PixelkinError(
+                    f"{len(places)} of the {len(case.slices)} slices of {case.name} are chosen: "
+                    "expected all in their order, since volumes are judged whole; split by volume"
+                )
+            found.append(replace(case, slices=here))
+        return found
+
 
 def split_source(
     source: Source[ItemT], *, validation: float
 ) -> tuple[Subset[ItemT], Subset[ItemT]]:
     """(training, validation) parts of `source`, by name as `splits.split_by_name` draws them.
+
+    Slices of one volume go to the same part, by the name of the volume: neighbours are so alike
+    that a network would be judged by what it was trained on.
 
     Args:
         source: the whole.
@@ -91,10 +178,18 @@ def split_source(
     Raises:
         PixelkinError: a part is empty though both are wanted, as happens to a handful of stills.
     """
-    train, held_out = split_by_name(source.names, validation=validation)
+    volumes = cases(source)
+    names = [case.name for case in volumes] or source.names
+    train, held_out = split_by_name(names, validation=validation)
     if 0 < validation < 1 and not (train and held_out):
         raise PixelkinError(
-            f"{len(source)} stills split into {len(train)} to train and {len(held_out)} to "
-            f"validate at a share of {validation:g}; add stills or choose another share"
+            f"{len(names)} {'volumes' if volumes else 'stills'} split into {len(train)} to train "
+            f"and {len(held_out)} to validate at a share of {validation:g}; add some or choose "
+            "another share"
+        )
+    if volumes:
+        train, held_out = (
+            [index for number in part for index in volumes[number].slices]
+            for part in (train, held_out)
         )
     return Subset(source, train), Subset(source, held_out)

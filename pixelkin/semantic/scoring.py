@@ -3,16 +3,56 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from pixelkin.data.source import SemanticSource
+from pixelkin.data.source import Case, ObjectIds, SemanticSource, cases, object_ids
 from pixelkin.errors import PixelkinError
-from pixelkin.evaluation.semantic import SemanticEvaluation
+from pixelkin.evaluation.semantic import AVERAGE_PX, VOLUMES, SemanticEvaluation
 from pixelkin.semantic.segmenter import SemanticSegmenter
-from pixelkin.structures import Sample
+from pixelkin.structures import IGNORE, Sample
+
+OFFICIAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sceneparse": ("ade",),
+        "bdd-lanes": ("lanes",),
+        "bdd-lane-styles": ("lanes",),
+        "bdd-lane-directions": ("lanes",),
+    }
+)
+"""Format of a data set → measures that its authors rank by, beside those that always apply."""
+
+
+def evaluation_of(
+    source: SemanticSource, *, measures: Collection[str] | None = None, format_name: str = ""
+) -> SemanticEvaluation:
+    """An evaluation with the measures of a data set.
+
+    Args:
+        source: annotated stills.
+        measures: of `evaluation.semantic.MEASURES` and `VOLUMES`. None takes those that always
+            apply, "cityscapes" where the source tells objects apart, "volumes" where its stills
+            are slices, and the `OFFICIAL` ones of its format.
+        format_name: of the source, one of `data.class_maps.sources.SEMANTIC_FORMATS`.
+
+    Raises:
+        PixelkinError: a measure is unknown or does not apply.
+    """
+    if measures is None:
+        chosen = list(SemanticEvaluation(source.class_names).measures)
+        if len(source) and object_ids(source, 0) is not None:
+            chosen.append("cityscapes")
+        chosen += OFFICIAL.get(format_name, ())
+        if cases(source):
+            chosen.append(VOLUMES)
+        measures = chosen
+    own_px = source.average_px if isinstance(source, ObjectIds) else None
+    return SemanticEvaluation(
+        source.class_names, measures=measures, average_px=AVERAGE_PX if own_px is None else own_px
+    )
 
 
 def evaluate_semantic(
@@ -29,7 +69,7 @@ def evaluate_semantic(
     Args:
         segmenter: of the source's classes, in any order.
         source: annotated stills.
-        measures: of `evaluation.semantic.MEASURES`; None takes those that always apply.
+        measures: as `evaluation_of` takes them.
         evaluation: takes the stills in, in place of a new one; afterwards it holds the confusion
             of classes too.
         progress: called with stills done and stills in all.
@@ -40,11 +80,14 @@ def evaluate_semantic(
         segmenter alone.
 
     Raises:
-        PixelkinError: the model's classes are not those of the source.
+        PixelkinError: the model's classes are not those of the source; volumes are to be judged
+            and the stills are no slices.
     """
     order = class_order(segmenter.class_names, source.class_names)
     if evaluation is None:
-        evaluation = SemanticEvaluation(source.class_names, measures=measures)
+        evaluation = evaluation_of(source, measures=measures)
+    volumes = None if evaluation.volumes is None else _Volumes(source, evaluation)
+    objects = "cityscapes" in evaluation.measures
     spent = 0.0
     for index in range(len(source)):
         still = source[index]
@@ -52,12 +95,42 @@ def evaluate_semantic(
         found = segmenter.segment(still.image)
         spent += time.perf_counter() - start
         found = order[found]
-        evaluation.update(still.labels, found)
+        ids = object_ids(source, index) if objects else None
+        evaluation.update(still.labels, found, instances=ids)
+        if volumes is not None:
+            volumes.add(index, still.labels, found)
         if seen is not None:
             seen(still, found)
         if progress is not None:
             progress(index + 1, len(source))
     return evaluation.compute() | {"seconds_per_image": spent / max(len(source), 1)}
+
+
+class _Volumes:
+    """Slices put together to the volumes that are judged, one volume in memory at a time."""
+
+    def __init__(self, source: SemanticSource, evaluation: SemanticEvaluation) -> None:
+        self._evaluation = evaluation
+        self._case_of: dict[int, Case] = {n: case for case in cases(source) for n in case.slices}
+        if len(self._case_of) < len(source):
+            raise PixelkinError(
+                f"{VOLUMES!r} judges volumes, and the stills of this data set are no slices; "
+                "choose other measures"
+            )
+        self._dtype = np.min_scalar_type(max(len(source.class_names), IGNORE))
+        self._pair = np.empty((2, 0, 0, 0), self._dtype)
+
+    def add(
+        self, index: int, truth: Integer[np.ndarray, "h w"], found: Integer[np.ndarray, "h w"]
+    ) -> None:
+        case = self._case_of[index]
+        if index == case.slices[0]:
+            self._pair = np.empty((2, len(case.slices), *truth.shape), self._dtype)
+        self._pair[:, index - case.slices[0]] = truth, found
+        if index == case.slices[-1]:
+            self._evaluation.update_volume(
+                *self._pair, spacing_mm=case.spacing_zyx_mm, name=case.name
+            )
 
 
 def class_order(model: Sequence[str], source: Sequence[str]) -> Int64[np.ndarray, " c"]:

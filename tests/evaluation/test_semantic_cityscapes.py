@@ -135,7 +135,7 @@ def test_instances_with_some_stills_only():
     measure = CityscapesIoU(NAMES)
     truth, predicted, instances = case(0)
     measure.update(truth, predicted)
-    assert math.isnan(measure.compute()["iIoU"])
+    assert not any("iIoU" in key for key in measure.compute())
     with pytest.raises(PixelkinError, match="some stills have a map of instances"):
         measure.update(truth, predicted, instances=instances)
     with pytest.raises(PixelkinError, match="some stills have a map of instances"):

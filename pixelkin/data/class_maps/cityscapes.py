@@ -4,14 +4,29 @@ Cordts et al.: The Cityscapes Dataset for Semantic Urban Scene Understanding, CV
 """
 
 import os
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 from PIL import Image
 
-from pixelkin.data.class_maps.files import ClassMapFiles, class_table, classes_of, read_byte_indices
-from pixelkin.data.instances.cityscapes import Annotation, city_files
+from pixelkin.data.class_maps.files import (
+    ClassMapFiles,
+    class_table,
+    classes_of,
+    one_still,
+    read_byte_indices,
+)
+from pixelkin.data.class_maps.object_files import all_or_none
+from pixelkin.data.instances.cityscapes import (
+    COUNTED_ABOVE,
+    Annotation,
+    city_files,
+    read_instance_ids,
+)
+from pixelkin.data.reading import image_size_hw, require_folder
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path
 from pixelkin.structures import IGNORE
@@ -29,6 +44,8 @@ CITYSCAPES_CLASSES = tuple(TRAIN_LABELS)
 LAST_LABEL = 33
 """Largest label id; −1, the licence plate, is 255 in 8 bits."""
 
+_IMAGE_END = "_leftImg8bit.png"
+_LABEL_END, _INSTANCE_END = "_labelIds.png", "_instanceIds.png"
 _UNLABELED = 0
 _TABLE = class_table(TRAIN_LABELS.values(), ignored=(*range(LAST_LABEL + 1), IGNORE))
 _EXPECTED = f"label ids 0 to {LAST_LABEL}, or {IGNORE} for −1"
@@ -38,7 +55,7 @@ class CityscapesSemantic(ClassMapFiles):
     """The images of a split (2,975 of train, 500 of val, 1,525 of test, whose maps are void).
 
     A pixel of `…_labelIds.png` is a label id; the 19 that are evaluated become 0 … 18, every
-    other `IGNORE`.
+    other `IGNORE`. Where `…_instanceIds.png` lie beside, objects are told apart too.
 
     Args:
         root: folder that holds `leftImg8bit` and `gtFine`.
@@ -50,6 +67,8 @@ class CityscapesSemantic(ClassMapFiles):
             is corrupt or no 8-bit index PNG, sizes differ, or a pixel is no label id.
     """
 
+    average_px: Mapping[str, float] | None = None
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -57,11 +76,52 @@ class CityscapesSemantic(ClassMapFiles):
         *,
         annotation: Annotation = "gtFine",
     ) -> None:
-        files = city_files(root, split, annotation=annotation, kind="labelIds")
+        files = _paired(root, split, annotation)
         super().__init__(files, CITYSCAPES_CLASSES)
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
         return train_ids(read_byte_indices(path, size_hw=size_hw), path)
+
+    @cached_property
+    def _object_files(self) -> dict[str, Path]:
+        def beside(path: Path) -> Path:
+            return path.with_name(path.name.replace(_LABEL_END, _INSTANCE_END))
+
+        return all_or_none({name: beside(path) for name, (_, path) in self._files.items()})
+
+    def object_ids(self, index: int) -> Int64[np.ndarray, "h w"] | None:
+        """Pixels of `…_instanceIds.png` from 1000 on, 0 for groups and stuff; see `ObjectIds`.
+
+        Raises:
+            PixelkinError: the file is corrupt or not of Cityscapes, or stills with and without it
+                are mixed.
+        """
+        if not self._object_files:
+            return None
+        image, _ = self._files[name := self.names[index]]
+        ids = read_instance_ids(self._object_files[name], size_hw=image_size_hw(image))
+        return np.where(ids >= COUNTED_ABOVE, ids, 0)
+
+
+def _paired(
+    root: str | os.PathLike[str], split: str, annotation: Annotation
+) -> dict[str, tuple[Path, Path]]:
+    """Name → image and map; as `city_files`, but that it takes the stills one by one."""
+    cities = Path(root) / "leftImg8bit" / split
+    images = sorted(cities.glob(f"*/[!.]*{_IMAGE_END}"))
+    if not images:
+        # It says what is missing.
+        return city_files(root, split, annotation=annotation, kind="labelIds")
+    maps = require_folder(Path(root) / annotation, f"{split}/<city>/…_labelIds.png")
+    files: dict[str, tuple[Path, Path]] = {}
+    for image in images:
+        name = image.name.removesuffix(_IMAGE_END)
+        path = maps / split / image.parent.name / f"{name}_{annotation}_labelIds.png"
+        with one_still():
+            if not path.is_file():
+                raise PixelkinError(f"{image} has no mask: expected {path}; add it")
+            files[name] = (image, path)
+    return files
 
 
 def train_ids(label_ids: Integer[np.ndarray, "h w"], path: Path) -> Int64[np.ndarray, "h w"]:

@@ -5,16 +5,20 @@ Alhaija, Mustikovela, Mescheder, Geiger, Rother: Augmented Reality Meets Compute
 """
 
 import os
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Int64
 
 from pixelkin.data.class_maps.cityscapes import CITYSCAPES_CLASSES, train_ids
 from pixelkin.data.class_maps.files import REMEDY, ClassMapFiles, paired_files, read_byte_indices
+from pixelkin.data.class_maps.object_files import all_or_none
 from pixelkin.data.instances.cityscapes import THING_IDS, VOID_IDS
 from pixelkin.data.instances.instance_png import InstancesAndIgnore, MaskedStills, rles_by_id
-from pixelkin.data.reading import read_indices, require_folder
+from pixelkin.data.reading import image_size_hw, read_indices, require_folder
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE, Instance
 
@@ -22,10 +26,27 @@ _LAYOUT = "KITTI's data_semantics: training/image_2/<name>.png, semantic/ and in
 _PER_LABEL = 256
 
 
+KITTI_AVERAGE_PX: Mapping[str, float] = MappingProxyType(
+    {
+        "person": 872.750000,
+        "rider": 890.000000,
+        "car": 3310.775879,
+        "truck": 2062.683105,
+        "bus": 3248.315674,
+        "train": 11109.500000,
+        "motorcycle": 1091.125000,
+        "bicycle": 912.851074,
+    }
+)
+"""Average pixels of one object of each class in the training images, as the development kit of
+the benchmark lists them."""
+
+
 class KittiSemantic(ClassMapFiles):
     """The 200 training images, from `semantic/`; their sizes differ, 1242×375 is the usual one.
 
-    KITTI has no official split of them: see `split_source`.
+    KITTI has no official split of them: see `split_source`. Where `instance/` lies beside, objects
+    are told apart too.
 
     Args:
         root: folder that holds `training`, or `training` itself.
@@ -35,11 +56,32 @@ class KittiSemantic(ClassMapFiles):
             index PNG, sizes differ, or a pixel is no label id of Cityscapes.
     """
 
+    average_px: Mapping[str, float] | None = KITTI_AVERAGE_PX
+
     def __init__(self, root: str | os.PathLike[str]) -> None:
         super().__init__(_files(root, "semantic"), CITYSCAPES_CLASSES)
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
         return train_ids(read_byte_indices(path, size_hw=size_hw), path)
+
+    @cached_property
+    def _object_files(self) -> dict[str, Path]:
+        maps = {name: path for name, (_, path) in self._files.items()}
+        return all_or_none({n: p.parent.parent / "instance" / p.name for n, p in maps.items()})
+
+    def object_ids(self, index: int) -> Int64[np.ndarray, "h w"] | None:
+        """Pixels of `instance/` that have a number, 0 for all others; see `ObjectIds`.
+
+        Raises:
+            PixelkinError: the file is corrupt or not of KITTI, or stills with and without it are
+                mixed.
+        """
+        if not self._object_files:
+            return None
+        image, _ = self._files[name := self.names[index]]
+        path = self._object_files[name]
+        labels, numbers = read_kitti_instances(path, size_hw=image_size_hw(image))
+        return np.where(numbers > 0, labels * _PER_LABEL + numbers, 0)
 
 
 class KittiInstances(MaskedStills):

@@ -11,9 +11,10 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Int64, Num
 
-from pixelkin.data.class_maps.files import class_table, classes_of
+from pixelkin.data.class_maps.files import class_table, classes_of, one_still
 from pixelkin.data.class_maps.nifti import NiftiVolume, Orientation, open_volume, windowed
 from pixelkin.data.reading import require_folder
+from pixelkin.data.source import Case
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import Sample
 
@@ -73,17 +74,18 @@ class Lits:
         self.names = []
         unplaced = []
         for number, path in sorted(volumes.items()):
-            if number not in masks:
-                raise PixelkinError(
-                    f"{path.name} has no segmentation: expected segmentation-{number}.nii below "
-                    f"{base}; add it, or move the volume away"
-                )
-            volume, mask = _pair(path, masks[number], orientation)
-            if not volume.placed:
-                unplaced.append(f"volume-{number}")
-            depth = volume.size_zyx[0]
-            self._places += ((volume, mask, z) for z in range(depth))
-            self.names += (f"volume-{number}_{z:04}" for z in range(depth))
+            with one_still():
+                if number not in masks:
+                    raise PixelkinError(
+                        f"{path} has no segmentation: expected segmentation-{number}.nii below "
+                        f"{base}; add it, or move the volume away"
+                    )
+                volume, mask = _pair(path, masks[number], orientation)
+                if not volume.placed:
+                    unplaced.append(f"volume-{number}")
+                depth = volume.size_zyx[0]
+                self._places += ((volume, mask, z) for z in range(depth))
+                self.names += (f"volume-{number}_{z:04}" for z in range(depth))
         self.unplaced = tuple(unplaced)
 
     def __len__(self) -> int:
@@ -93,22 +95,35 @@ class Lits:
         volume, mask, z = self._places[index]
         grey = windowed(volume.slice_yx(z), self._window_hu)
         image = np.repeat(grey[..., None], 3, axis=2)
-        return Sample(image, self._labels_of(mask.slice_yx(z), mask.path), self.names[index])
+        return Sample(image, self.labels_of(mask.slice_yx(z), mask.path), self.names[index])
 
     def image_file(self, index: int) -> Path | None:
         """None: a slice is no file; see `Source`."""
         return None
 
+    def cases(self) -> list[Case]:
+        """The volumes; see `source.Cases`."""
+        found: list[Case] = []
+        first = 0
+        for volume, _ in self.volumes():
+            depth = volume.size_zyx[0]
+            name = self.names[first].rsplit("_", 1)[0]
+            spacing = volume.spacing_zyx if volume.placed else None
+            found.append(Case(name, range(first, first + depth), spacing))
+            first += depth
+        return found
+
     def labels(self, index: int) -> Int64[np.ndarray, "h w"]:
         """The labels of one slice without its image, as when frequencies are counted."""
         _, mask, z = self._places[index]
-        return self._labels_of(mask.slice_yx(z), mask.path)
+        return self.labels_of(mask.slice_yx(z), mask.path)
 
     def volumes(self) -> list[tuple[NiftiVolume, NiftiVolume]]:
         """Volume and segmentation, in the order of the slices, as for scores per case."""
         return [(volume, mask) for volume, mask, z in self._places if z == 0]
 
-    def _labels_of(self, values: Num[np.ndarray, "h w"], path: Path) -> Int64[np.ndarray, "h w"]:
+    def labels_of(self, values: Num[np.ndarray, "*size"], path: Path) -> Int64[np.ndarray, "*size"]:
+        """Classes of voxels of the segmentation at `path`."""
         whole = np.rint(np.nan_to_num(values, nan=-1.0))
         # Some tools save labels as floats; a fraction is the mark of one that interpolated.
         if not np.array_equal(whole, values):

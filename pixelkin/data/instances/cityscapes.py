@@ -28,7 +28,8 @@ VOID_IDS = frozenset({0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30})
 """Label ids that evaluation leaves out: unlabeled, ego vehicle, parking, trailer …"""
 
 _LAST_LABEL = 33
-_COUNTED_ABOVE = 1000
+COUNTED_ABOVE = 1000
+"""Pixels of objects that somebody told apart are label id · this + a number."""
 _IMAGE_END = "_leftImg8bit.png"
 _LAYOUT = "the Cityscapes layout: leftImg8bit/<split>/<city>/<city>_<seq>_<frame>_leftImg8bit.png"
 
@@ -68,7 +69,7 @@ class Cityscapes(MaskedStills):
         instances = tuple(
             Instance(rle, things.index(label), label == number, str(number))
             for number, rle in rles_by_id(ids).items()
-            if (label := number // _COUNTED_ABOVE or number) in THING_IDS
+            if (label := number // COUNTED_ABOVE or number) in THING_IDS
         )
         void = np.isin(ids, list(VOID_IDS))
         return instances, rles_by_id(void.view(np.uint8)).get(1)
@@ -116,9 +117,9 @@ def read_instance_ids(path: Path, *, size_hw: tuple[int, ...]) -> Int64[np.ndarr
             "instanceIds.png that Cityscapes ships"
         )
     ids = stored.astype(np.int64)
-    labels = np.where(ids >= _COUNTED_ABOVE, ids // _COUNTED_ABOVE, ids)
+    labels = np.where(ids >= COUNTED_ABOVE, ids // COUNTED_ABOVE, ids)
     # Only the labels from 24 on are numbered one by one.
-    wrong = ids[(labels > _LAST_LABEL) | ((ids >= _COUNTED_ABOVE) & (labels < min(THING_IDS)))]
+    wrong = ids[(labels > _LAST_LABEL) | ((ids >= COUNTED_ABOVE) & (labels < min(THING_IDS)))]
     if wrong.size:
         raise PixelkinError(
             f"{path} holds id {wrong[0]}: expected 0 to {_LAST_LABEL}, or 24 to {_LAST_LABEL} "

@@ -15,6 +15,7 @@ from pixelkin.evaluation.semantic.overlap import AdeScore, BinaryScores, Overlap
 from pixelkin.evaluation.semantic.picture import confusion_picture
 from pixelkin.evaluation.semantic.report import (
     MEASURES,
+    VOLUMES,
     SemanticEvaluation,
     evaluate_maps,
 )
@@ -33,6 +34,7 @@ from pixelkin.evaluation.semantic.scores import (
 from pixelkin.evaluation.semantic.volume import (
     LITS_STRUCTURES,
     VolumeScores,
+    structures_of,
     surface_distances_mm,
     volume_scores,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "CATEGORIES",
     "LITS_STRUCTURES",
     "MEASURES",
+    "VOLUMES",
     "AdeScore",
     "BinaryScores",
     "BoundaryF",
@@ -66,6 +69,7 @@ __all__ = [
     "pixel_accuracy",
     "precision_by_class",
     "recall_by_class",
+    "structures_of",
     "surface_distances_mm",
     "volume_scores",
 ]

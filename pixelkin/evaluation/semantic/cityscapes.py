@@ -54,7 +54,7 @@ class CityscapesIoU(CountedMeasure):
     iIoU weighs the pixels of each true object by the average size of its class over its own size,
     so that small ones count as much; false positives weigh 1, since they belong to no object. It
     exists for classes that `average_px` names, and for categories of which it names all classes.
-    It is NaN without maps of instances. Crowds have id 0 in them and count in IoU only: of
+    Without maps of instances there is no iIoU. Crowds have id 0 in them and count in IoU only: of
     `…_instanceIds.png` give values from 1000 on, and 0 for all below.
 
     Means are over classes and categories that are not NaN.
@@ -127,21 +127,23 @@ class CityscapesIoU(CountedMeasure):
         self._objects += other._objects
 
     def _values(self, counts: Counts) -> dict[str, float]:
-        iou, instance_iou = iou_by_class(counts), self._instance_iou(counts)
-        values = {"IoU": mean(iou), "iIoU": mean(instance_iou)}
-        if self.category_names:
-            coarse, instance_coarse = self._category_ious(counts)
-            values |= {"category_IoU": mean(coarse), "category_iIoU": mean(instance_coarse)}
-        values |= self.by_class("IoU", iou) | self.by_class("iIoU", instance_iou)
-        if self.category_names:
-            for name, row in (("category_IoU", coarse), ("category_iIoU", instance_coarse)):
-                pairs = zip(self.category_names, row, strict=True)
-                values |= {f"{name}/{category}": float(value) for category, value in pairs}
+        by_class = {"IoU": iou_by_class(counts), "iIoU": self._instance_iou(counts)}
+        by_category = dict(
+            zip(("category_IoU", "category_iIoU"), self._category_ious(counts), strict=True)
+        )
+        if not self._with_instances:
+            del by_class["iIoU"], by_category["category_iIoU"]
+        if not self.category_names:
+            by_category = {}
+        values = {name: mean(row) for name, row in (by_class | by_category).items()}
+        for name, row in by_class.items():
+            values |= self.by_class(name, row)
+        for name, row in by_category.items():
+            pairs = zip(self.category_names, row, strict=True)
+            values |= {f"{name}/{category}": float(value) for category, value in pairs}
         return values
 
     def _instance_iou(self, counts: Counts) -> Float[np.ndarray, " classes"]:
-        if not self._with_instances:
-            return np.full(len(counts), math.nan)
         wrong = counts.sum(axis=0) - np.diagonal(counts)
         return _ratio(self._right * self._average_px, self._objects * self._average_px + wrong)
 
@@ -154,11 +156,10 @@ class CityscapesIoU(CountedMeasure):
             right = counts[np.ix_(inside, inside)].sum()
             wrong = counts[np.ix_(~inside, inside)].sum()
             plain[index] = _ratio(right, counts[inside].sum() + wrong)
-            if self._with_instances:
-                # NaN where a class of the category has no average size.
-                weight = self._average_px[inside]
-                hits, objects = self._near[inside] @ weight, self._objects[inside] @ weight
-                weighted[index] = _ratio(hits, objects + wrong)
+            # NaN where a class of the category has no average size.
+            weight = self._average_px[inside]
+            hits, objects = self._near[inside] @ weight, self._objects[inside] @ weight
+            weighted[index] = _ratio(hits, objects + wrong)
         return plain, weighted
 
 

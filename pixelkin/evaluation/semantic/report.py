@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pixelkin.errors import PixelkinError
 from pixelkin.evaluation.semantic.boundary import BoundaryF
-from pixelkin.evaluation.semantic.cityscapes import CityscapesIoU
+from pixelkin.evaluation.semantic.cityscapes import AVERAGE_PX, CityscapesIoU
 from pixelkin.evaluation.semantic.confusion import ConfusionMatrix, Labels
 from pixelkin.evaluation.semantic.lanes import LaneF1
 from pixelkin.evaluation.semantic.measure import MapPair, Measure, check_class_names
 from pixelkin.evaluation.semantic.overlap import AdeScore, BinaryScores, Overlap
+from pixelkin.evaluation.semantic.volume import Spacing, VolumeScores, structures_of
 
 MEASURES = ("overlap", "boundary", "cityscapes", "ade", "binary", "lanes")
-"""Names that `SemanticEvaluation` knows, in the order of its table."""
+"""Measures of stills that `SemanticEvaluation` knows, in the order of its table."""
+
+VOLUMES = "volumes"
+"""The measure of volumes that it knows beside."""
 
 
 class SemanticEvaluation:
@@ -21,13 +25,16 @@ class SemanticEvaluation:
 
     Args:
         class_names: in the order of their indices.
-        measures: some of `MEASURES`. None: "overlap" and "boundary", and "binary" for two classes.
+        measures: some of `MEASURES` and `VOLUMES`. None: "overlap" and "boundary", and "binary"
+            for two classes.
         absent: what a class counts in mIoU that neither truth nor prediction has; None leaves it
             out.
         tolerance: of "boundary": a share of the image's diagonal below 1, pixels from 1 on.
-        background: classes that "lanes" does not judge.
+        background: classes that "lanes" and "volumes" do not judge.
+        average_px: of "cityscapes": class → pixels of its average object.
 
     Attributes:
+        volumes: scores of the volumes so far; None where "volumes" is not among the measures.
         confusion: pixels of all stills so far by true and predicted class.
 
     Raises:
@@ -42,26 +49,30 @@ class SemanticEvaluation:
         absent: float | None = None,
         tolerance: float = 0.0075,
         background: Collection[str] = ("background",),
+        average_px: Mapping[str, float] = AVERAGE_PX,
     ) -> None:
         self.class_names = check_class_names(class_names)
         if measures is None:
             measures = ("overlap", "boundary", *(["binary"] if len(class_names) == 2 else []))
-        unknown = sorted(set(measures) - set(MEASURES))
+        unknown = sorted(set(measures) - {*MEASURES, VOLUMES})
         if unknown or not measures:
             raise PixelkinError(
                 f"measure {unknown[0] if unknown else 'none'!r} is unknown; "
-                f"expected one or more of {', '.join(MEASURES)}"
+                f"expected one or more of {', '.join((*MEASURES, VOLUMES))}"
             )
         makers: dict[str, Callable[[], Measure]] = {
             "overlap": lambda: Overlap(class_names, absent=absent),
             "boundary": lambda: BoundaryF(class_names, tolerance=tolerance),
-            "cityscapes": lambda: CityscapesIoU(class_names),
+            "cityscapes": lambda: CityscapesIoU(class_names, average_px=average_px),
             "ade": lambda: AdeScore(class_names),
             "binary": lambda: BinaryScores(class_names),
             "lanes": lambda: LaneF1(class_names, background=background),
         }
         self.measures: dict[str, Measure] = {m: makers[m]() for m in MEASURES if m in measures}
         self.confusion = ConfusionMatrix(len(self.class_names))
+        self.volumes: VolumeScores | None = None
+        if VOLUMES in measures:
+            self.volumes = VolumeScores(structures_of(self.class_names, background=background))
 
     def update(self, truth: Labels, predicted: Labels, *, instances: Labels | None = None) -> None:
         """Count one still in.
@@ -79,27 +90,47 @@ class SemanticEvaluation:
             measure.add(pair)
         self.confusion.add(pair.counts)
 
+    def update_volume(
+        self, truth: Labels, predicted: Labels, *, spacing_mm: Spacing | None, name: str = ""
+    ) -> None:
+        """Count one volume in, whose slices `update` was given too; see `VolumeScores.update`.
+
+        Raises:
+            PixelkinError: "volumes" is not among the measures; as `VolumeScores.update`.
+        """
+        if self.volumes is None:
+            raise PixelkinError(f"{VOLUMES!r} is not among the measures: expected it; add it")
+        self.volumes.update(truth, predicted, spacing_mm=spacing_mm, name=name)
+
     def merge(self, other: SemanticEvaluation) -> None:
         """Count in all stills of `other`, such as another process's part.
 
         Raises:
             PixelkinError: class names or measures differ.
         """
-        if list(other.measures) != list(self.measures):
+        if other.names != self.names:
             raise PixelkinError(
-                f"measures {', '.join(self.measures)} and {', '.join(other.measures)} differ; "
+                f"measures {', '.join(self.names)} and {', '.join(other.names)} differ; "
                 "merge evaluations of the same measures"
             )
         for name, measure in self.measures.items():
             measure.merge(other.measures[name])
         self.confusion.merge(other.confusion)
+        if self.volumes is not None and other.volumes is not None:
+            self.volumes.merge(other.volumes)
+
+    @property
+    def names(self) -> list[str]:
+        """The measures, in the order of the table."""
+        return [*self.measures, *([] if self.volumes is None else [VOLUMES])]
 
     def compute(self) -> dict[str, float]:
         """Values of all stills so far under "measure/value" and "measure/value/class"."""
+        values = {name: measure.compute() for name, measure in self.measures.items()}
+        if self.volumes is not None:
+            values[VOLUMES] = self.volumes.compute()
         return {
-            f"{name}/{key}": value
-            for name, measure in self.measures.items()
-            for key, value in measure.compute().items()
+            f"{name}/{key}": value for name, row in values.items() for key, value in row.items()
         }
 
 

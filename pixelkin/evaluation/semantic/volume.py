@@ -8,7 +8,7 @@ evaluation of methods for liver segmentation from CT datasets", TMI 28(8), 2009 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -27,6 +27,8 @@ Spacing = tuple[float, float, float]
 LITS_STRUCTURES: Mapping[str, tuple[int, ...]] = MappingProxyType({"liver": (1, 2), "tumour": (2,)})
 """Labels that make up each structure: a tumour is a part of the liver."""
 
+_PARTS = {"liver": ("tumour",)}
+
 _NEIGHBOURS = ndimage.generate_binary_structure(3, 2)
 
 
@@ -41,6 +43,8 @@ class VolumeScores:
       and no RVD where the truth has none. `one_sided` counts these cases: means of distances leave
       them out, so read both together. (The published evaluation puts 9001 there, counts Dice 0
       where neither side has a structure, and divides RVD by the found voxels.)
+    - A case whose spacing nobody knows has no distance; where there are such cases, `no_spacing`
+      counts them.
     - Voxels whose truth is `IGNORE` belong to nothing on either side.
 
     Args:
@@ -57,16 +61,21 @@ class VolumeScores:
                 f"structures are {self.structures}; expected one or more, each with its labels, "
                 "such as {'liver': (1, 2)}"
             )
+        self._names: list[str] = []
         self._cases: dict[str, list[dict[str, float]]] = {name: [] for name in self.structures}
         self._common_and_total = {name: np.zeros(2, np.int64) for name in self.structures}
 
-    def update(self, truth: Labels, predicted: Labels, *, spacing_mm: Spacing) -> None:
+    def update(
+        self, truth: Labels, predicted: Labels, *, spacing_mm: Spacing | None, name: str = ""
+    ) -> None:
         """Count one case in.
 
         Args:
             truth: integers (X, Y, Z).
             predicted: of the same shape.
-            spacing_mm: millimetres from voxel to voxel along each axis of the arrays.
+            spacing_mm: millimetres from voxel to voxel along each axis of the arrays; None where
+                nobody knows, so that there are no distances.
+            name: of the case, for `by_case`.
 
         Raises:
             PixelkinError: not volumes of integers, shapes differ, or a spacing is not above 0.
@@ -75,12 +84,16 @@ class VolumeScores:
         check_same_shape(wanted, found)
         _check_volume(wanted, spacing_mm)
         known = wanted != IGNORE
-        for name, labels in self.structures.items():
+        self._names.append(name)
+        for structure, labels in self.structures.items():
             a = np.isin(found, labels) & known
             b = np.isin(wanted, labels) & known
             sizes = np.array([np.count_nonzero(a & b), np.count_nonzero(a) + np.count_nonzero(b)])
-            self._common_and_total[name] += sizes
-            self._cases[name].append(volume_scores(a, b, spacing_mm=spacing_mm))
+            self._common_and_total[structure] += sizes
+            scores = volume_scores(a, b, spacing_mm=spacing_mm)
+            one_sided = {"one_sided": float(a.any() != b.any())}
+            unplaced = {"no_spacing": float(spacing_mm is None)}
+            self._cases[structure].append(scores | one_sided | unplaced)
 
     def merge(self, other: VolumeScores) -> None:
         """Count in all cases of `other`.
@@ -93,6 +106,7 @@ class VolumeScores:
                 f"structures {self.structures} and {other.structures} differ; merge scores of the "
                 "same structures"
             )
+        self._names += other._names
         for name in self.structures:
             self._cases[name] += other._cases[name]
             self._common_and_total[name] += other._common_and_total[name]
@@ -107,17 +121,51 @@ class VolumeScores:
             for key in ("VOE", "RVD", "ASSD", "MSSD"):
                 whole[key] = mean(case[key] for case in cases)
             whole["|RVD|"] = mean(abs(case["RVD"]) for case in cases)
-            whole["one_sided"] = sum(
-                case["Dice"] == 0 and math.isnan(case["ASSD"]) for case in cases
-            )
+            whole["one_sided"] = sum(case["one_sided"] for case in cases)
+            unplaced = sum(case["no_spacing"] for case in cases)
+            if unplaced:
+                whole["no_spacing"] = unplaced
             values |= {f"{key}/{name}": float(value) for key, value in whole.items()}
         return {key: values[key] for key in sorted(values, key=_order)}
 
+    def by_case(self) -> list[dict[str, str | float]]:
+        """Per case and structure: case, structure, Dice, VOE, RVD, ASSD and MSSD."""
+        return [
+            {"case": name, "structure": structure}
+            | {key: self._cases[structure][index][key] for key in _SCORES}
+            for index, name in enumerate(self._names)
+            for structure in self.structures
+        ]
 
-def volume_scores(mask: Volume, truth: Volume, *, spacing_mm: Spacing) -> dict[str, float]:
+
+def structures_of(
+    class_names: Sequence[str], *, background: Collection[str] = ("background",)
+) -> dict[str, tuple[int, ...]]:
+    """Name → labels of what volumes of these classes are judged by: each but the background.
+
+    A liver includes its tumours, as in `LITS_STRUCTURES`.
+
+    Raises:
+        PixelkinError: there is nothing but background.
+    """
+    label_of = {name: index for index, name in enumerate(class_names) if name}
+    found = {
+        name: tuple(label_of[part] for part in (name, *_PARTS.get(name, ())) if part in label_of)
+        for name in label_of
+        if name not in background
+    }
+    if not found:
+        raise PixelkinError(
+            f"volumes are judged by structure, but all of {', '.join(class_names)} are "
+            "background; give the names of structures too"
+        )
+    return found
+
+
+def volume_scores(mask: Volume, truth: Volume, *, spacing_mm: Spacing | None) -> dict[str, float]:
     """Dice, VOE, RVD, ASSD and MSSD (millimetres) of one structure in one case.
 
-    See `VolumeScores` for what stands where a side is empty.
+    See `VolumeScores` for what stands where a side is empty or the spacing is None.
 
     Raises:
         PixelkinError: not volumes, shapes differ, or a spacing is not above 0.
@@ -135,7 +183,7 @@ def volume_scores(mask: Volume, truth: Volume, *, spacing_mm: Spacing) -> dict[s
         "ASSD": math.nan,
         "MSSD": math.nan,
     }
-    if found and wanted:
+    if found and wanted and spacing_mm is not None:
         distances = np.concatenate(surface_distances_mm(mask, truth, spacing_mm=spacing_mm))
         scores |= {"ASSD": float(distances.mean()), "MSSD": float(distances.max())}
     return scores
@@ -173,12 +221,14 @@ def _surface_mm(mask: Volume, spacing_mm: Spacing) -> Float[np.ndarray, "n 3"]:
     return points
 
 
-def _check_volume(volume: np.ndarray, spacing_mm: Spacing) -> None:
+def _check_volume(volume: np.ndarray, spacing_mm: Spacing | None) -> None:
     if volume.ndim != 3:
         raise PixelkinError(
             f"the volume has shape {volume.shape}, expected three axes; stack the slices, or give "
             "one slice as (1, height, width)"
         )
+    if spacing_mm is None:
+        return
     if len(spacing_mm) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing_mm):
         raise PixelkinError(
             f"spacing is {spacing_mm}, expected three numbers above 0 in millimetres, one per "
@@ -186,7 +236,11 @@ def _check_volume(volume: np.ndarray, spacing_mm: Spacing) -> None:
         )
 
 
-_COLUMNS = ("Dice_per_case", "Dice_global", "VOE", "RVD", "|RVD|", "ASSD", "MSSD", "one_sided")
+_SCORES = ("Dice", "VOE", "RVD", "ASSD", "MSSD")
+_COLUMNS = (
+    "Dice_per_case", "Dice_global", "VOE", "RVD", "|RVD|", "ASSD", "MSSD", "one_sided",
+    "no_spacing",
+)  # fmt: skip
 
 
 def _order(key: str) -> int:
