@@ -20,7 +20,13 @@ from pixelkin.data.class_maps.files import (
     paired_files,
     read_byte_indices,
 )
-from pixelkin.data.reading import decoded, open_image, require_folder, require_size
+from pixelkin.data.reading import (
+    decoded,
+    open_image,
+    refuse_binary,
+    require_folder,
+    require_size,
+)
 from pixelkin.data.splits import unknown_split
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
@@ -102,6 +108,8 @@ class BddDrivable(ClassMapFiles):
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
         values = read_byte_indices(path, size_hw=size_hw)
+        # Every scene has background, class 2.
+        refuse_binary(values, path, remedy=REMEDY)
         return classes_of(values, _DRIVABLE, path, expected=f"0 to 2 and {IGNORE}")
 
 

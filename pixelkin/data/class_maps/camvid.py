@@ -20,7 +20,13 @@ from pixelkin.data.class_maps.files import (
     paired_files,
     read_byte_indices,
 )
-from pixelkin.data.reading import decoded, open_image, require_folder, require_size
+from pixelkin.data.reading import (
+    decoded,
+    open_image,
+    refuse_binary,
+    require_folder,
+    require_size,
+)
 from pixelkin.data.splits import unknown_split
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
@@ -104,7 +110,8 @@ class CamVid(ClassMapFiles):
 
     Raises:
         PixelkinError: a folder or a map is missing, or the split is unknown; on reading, a file
-            is corrupt or no 8-bit index PNG, sizes differ, or a pixel holds another value.
+            is corrupt or no 8-bit index PNG, sizes differ, a pixel holds another value, or a map
+            nothing but 0 and 255.
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str = "train") -> None:
@@ -117,6 +124,7 @@ class CamVid(ClassMapFiles):
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
         values = read_byte_indices(path, size_hw=size_hw)
+        refuse_binary(values, path, remedy=REMEDY)
         return classes_of(values, _ELEVEN, path, expected=f"0 to 10, or {_VOID} or {IGNORE} (void)")
 
 

@@ -150,8 +150,9 @@ class SemanticPng(ClassMapFiles):
         if classes is None and foreground is None:
             classes = find_classes_file((masks, masks.parent, images.parent))
         self._values = class_values(classes, ignore=ignore, foreground=foreground)
-        for odd in odd_depths(mask for _, mask in files.values()):
-            raise odd
+        odd = odd_depths(mask for _, mask in files.values())
+        if odd:
+            raise odd[0]
         super().__init__(files, self._values.class_names)
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:

@@ -64,6 +64,9 @@ def test_both_voids_of_the_index_are_ignored(tmp_path: Path) -> None:
         CamVid(tmp_path, "test")[0]
     with pytest.raises(PixelkinError, match=r"split 'tests' .* did you mean 'test'"):
         CamVid(tmp_path, "tests")
+    grey(tmp_path / "testannot" / "a.png", np.array([[0, 255] * 6 + [0]], np.uint8))
+    with pytest.raises(PixelkinError, match=r"a\.png holds no id beside 0 and 255"):
+        CamVid(tmp_path, "test")[0]
     (tmp_path / "testannot" / "a.png").unlink()
     with pytest.raises(PixelkinError, match=r"a\.png has no label file"):
         CamVid(tmp_path, "test")
