@@ -107,6 +107,7 @@ def train_method(method: str, scenes: TangleScenes, options: argparse.Namespace)
         optimisation=Optimisation(
             steps=options.steps,
             batch_size=options.batch_size,
+            weights="imagenet",
             seed=options.seed,
             workers=options.workers,
         ),

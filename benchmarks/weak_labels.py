@@ -119,7 +119,7 @@ def train_full(
         samples,
         "light",
         class_names=("background", *CLASSES),
-        learning=replace(options.network, seed=seed, workers=machine.workers),
+        optimisation=replace(options.network, seed=seed, workers=machine.workers),
     )
     train(
         training,

@@ -22,7 +22,8 @@ from pixelkin.data.source import SemanticSource, Subset
 from pixelkin.data.splits import split_by_name
 from pixelkin.engine import Training
 from pixelkin.trainings.augmentation import Windows
-from pixelkin.trainings.semantic import Balance, Learning
+from pixelkin.trainings.optimisation import Optimisation
+from pixelkin.trainings.semantic import Balance
 from pixelkin.trainings.semantic_networks import NetworkName, NetworkOptions
 from pixelkin.trainings.semantic_user_data import train_on_maps
 
@@ -52,7 +53,7 @@ def recipe(
     network: NetworkName = "light",
     size: Literal["small", "paper"] = "small",
     judge: Literal["validation", "development"] = "validation",
-    learning: Learning = Learning(steps=2000, weights="imagenet"),  # noqa: B008
+    optimisation: Optimisation = Optimisation(steps=2000, weights="imagenet"),  # noqa: B008
     windows: Windows = Windows(crop_px=256),  # noqa: B008
     balance: Balance = Balance(),  # noqa: B008
 ) -> Training:
@@ -63,7 +64,7 @@ def recipe(
         network: which.
         size: made for two CPU cores, or as in its paper.
         judge: held-out part that the model is judged on at the end.
-        learning: windows seen = steps · batch_size. Its `weights` are for the small backbones:
+        optimisation: windows seen = steps · batch_size. Its `weights` are for the small backbones:
             other networks start from nothing.
         windows: what is cut from the stills.
         balance: how rare classes are made up for.
@@ -76,13 +77,13 @@ def recipe(
     else:
         held_out = CamVid(data, "val")
     if size == "paper" or network not in WITH_BACKBONE:
-        learning = replace(learning, weights="none")
+        optimisation = replace(optimisation, weights="none")
     return train_on_maps(
         train,
         held_out,
         network,
         options=SMALL[network] if size == "small" else NetworkOptions(),
-        learning=learning,
+        optimisation=optimisation,
         windows=windows,
         balance=balance,
         config={"data": data.name, "size": size, "judge": judge},

@@ -26,7 +26,7 @@ from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm
 from pixelkin.models.imagenet import load_efficientnet_lite0
 from pixelkin.models.side_output_net import SideOutputNet
 from pixelkin.structures import IGNORE, Sample
-from pixelkin.trainings.backbones import poly_schedule
+from pixelkin.trainings.optimisation import poly_schedule
 
 LONGEST_PX = 512
 VALIDATION = 0.1

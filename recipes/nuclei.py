@@ -31,7 +31,7 @@ def recipe(
     data: Path,
     method: Method = "seeds",
     judge: Literal["validation", "development"] = "validation",
-    optimisation: Optimisation = Optimisation(steps=1200),  # noqa: B008
+    optimisation: Optimisation = Optimisation(steps=1200, weights="imagenet"),  # noqa: B008
     network: NetworkShape = NetworkShape(stride=1, px_per_unit=8.0),  # noqa: B008
     metric: MetricLosses = MetricLosses(),  # noqa: B008
     paper_pairs: Annotated[bool, AppliesTo("seeds")] = False,

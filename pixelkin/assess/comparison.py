@@ -221,6 +221,8 @@ class Contest:
             "seed": seed,
             **asdict(one.settings),
         }
+        # Plans that were written once are read for ever.
+        asked["learning"] = asked.pop("optimisation")
         asked = json.loads(json.dumps(asked, default=str))
         if (room / PLAN).is_file():
             plan = cast(dict[str, Any], json.loads((room / PLAN).read_text()))
@@ -231,7 +233,7 @@ class Contest:
                 f"{room} was trained with {other} {plan['asked'].get(other)}, now it is "
                 f"{asked[other]}; compare with the same options, or choose a new folder"
             )
-        steps = one.settings.learning.steps
+        steps = one.settings.optimisation.steps
         if self.budget.seconds is not None:
             steps = max(int(self.budget.seconds / self._pace(one, seed)), 1)
         plan = {"asked": asked, "steps": steps, "seconds": 0.0}
@@ -266,7 +268,7 @@ class Contest:
             None,  # judged once, afterwards, by all measures
             one.network,
             options=settings.options,
-            learning=replace(settings.learning, steps=steps, seed=seed),
+            optimisation=replace(settings.optimisation, steps=steps, seed=seed),
             windows=settings.windows,
             balance=settings.balance,
             config={"data": self.data},

@@ -14,7 +14,8 @@ from pixelkin.errors import PixelkinError
 from pixelkin.semantic.checkpoints import is_semantic_model
 from pixelkin.trainings import TRAININGS
 from pixelkin.trainings.augmentation import Windows
-from pixelkin.trainings.semantic import Balance, Learning
+from pixelkin.trainings.optimisation import Optimisation
+from pixelkin.trainings.semantic import Balance
 from pixelkin.trainings.semantic_networks import NETWORKS, NetworkName, NetworkOptions
 from pixelkin.trainings.semantic_user_data import MapStills, map_recipe
 
@@ -28,7 +29,7 @@ class Settings:
 
     stills: MapStills = MapStills()  # noqa: RUF009
     options: NetworkOptions = NetworkOptions()  # noqa: RUF009
-    learning: Learning = Learning()  # noqa: RUF009
+    optimisation: Optimisation = Optimisation()  # noqa: RUF009
     windows: Windows = Windows(crop_px=256)  # noqa: RUF009
     balance: Balance = Balance()  # noqa: RUF009
 

@@ -21,13 +21,15 @@ from pixelkin.models.backbone import freeze_batch_norm
 from pixelkin.structures import Batch, Sample
 from pixelkin.trainings.backbones import backbone_of
 from pixelkin.trainings.instance_losses import cell_labels
-from pixelkin.trainings.optimisation import Optimisation, adamw
+from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.regions import region_training
 
 ARCHITECTURE = "affinity_net"
 
 
-OPTIMISATION = Optimisation(steps=400, batch_size=8, learning_rate=1e-3, backbone_rate=0.1)
+OPTIMISATION = Optimisation(
+    steps=400, learning_rate=1e-3, backbone_rate=0.1, weights="imagenet", ema_decay=0.0
+)
 """For some hundred photos on two CPU cores."""
 
 
@@ -47,8 +49,9 @@ def affinity_training(
         samples: labels are confident regions: 0 background, classes from 1, `IGNORE` neutral.
         window_hw: height and width of the windows in pixels, divisible by 32.
         radius: pairs of cells nearer than this are compared.
-        optimisation: see there.
+        optimisation: see there; nothing is held out to validate on.
     """
+    optimisation = optimisation.at_rate(OPTIMISATION.learning_rate)
     torch.manual_seed(optimisation.seed)
     config = {
         "architecture": ARCHITECTURE,
@@ -61,7 +64,6 @@ def affinity_training(
         samples,
         loss=lambda m, batch: affinity_loss(m, batch, offsets=offsets),
         loss_weights=AFFINITY_WEIGHTS,
-        optimisers=adamw(model, optimisation),
         optimisation=optimisation,
         window_hw=window_hw,
         save=lambda m, folder: save_checkpoint(folder, m.state_dict(), config, CARD),

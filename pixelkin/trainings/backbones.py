@@ -1,30 +1,27 @@
-"""What a training starts from, and how fast which part of a network learns."""
+"""What a training starts from."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from pixelkin.checkpoint import load_state
 from pixelkin.errors import PixelkinError
 from pixelkin.loading import DEFAULT
-from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm, trainable
+from pixelkin.models.backbone import TimmBackbone
 from pixelkin.models.imagenet import load_efficientnet_lite0
 
-Weights = Literal["auto", "imagenet", "shipped", "none"]
+Weights = Literal["auto", "imagenet", "shipped", "timm", "none"]
 """What a backbone starts from: `models.imagenet` (a package of its own), the weights of the model
-for clips that comes with pixelkin (they end at stride 16), or random ones. "auto" takes the shipped
-ones where they reach, else ImageNet's."""
+for clips that comes with pixelkin (of EfficientNet-Lite0, up to stride 16), those that timm fetches
+(for networks of class maps alone), or random ones.
 
-FROZEN_STAGES = 2
-"""The backbone's stem and so many of its stages keep ImageNet's weights: edges and colours are the
-same everywhere, and their gradients at high resolution would take a fifth of the time."""
-
-WEIGHT_DECAY = 1e-4
+"auto" takes the shipped ones where they are enough, and the kind of training says when. Where all
+batch normalisation of the backbone is frozen they must fill it; else ImageNet's are taken
+(`start_from`). A network of class maps learns the statistics of what they do not reach, and where
+they do not fit at all it starts at random (`semantic_networks.start_network`)."""
 
 _STAGES = "blocks."
 
@@ -41,13 +38,15 @@ def backbone_of(model: nn.Module) -> TimmBackbone:
 
 
 def start_from(backbone: TimmBackbone, weights: Weights) -> None:
-    """Fill a backbone EfficientNet-Lite0 with what its training starts from.
+    """Fill a whole backbone EfficientNet-Lite0 with what its training starts from.
 
     Raises:
         PixelkinError: the ImageNet weights are not installed, or the shipped ones are of another
             network, or end below the backbone's last stage: batch normalisation is frozen in
-            these trainings, and a stage that starts at random could not be.
+            these trainings, and a stage that starts at random could not be; also what
+            `check_start` raises.
     """
+    check_start(weights)
     if weights == "none":
         return
     shipped = {} if weights == "imagenet" else shipped_tensors(backbone)
@@ -55,17 +54,46 @@ def start_from(backbone: TimmBackbone, weights: Weights) -> None:
     if weights == "imagenet" or (weights == "auto" and missing):
         load_efficientnet_lite0(backbone)
         return
+    if shipped and missing:
+        raise PixelkinError(
+            f"the shipped weights have no {missing[0]}: they end at stride 16; "
+            "choose the weights imagenet or none"
+        )
+    load_shipped(backbone)
+
+
+def check_start(weights: Weights) -> None:
+    """Raise `PixelkinError` for weights that `start_from` does not know."""
+    if weights == "timm":
+        raise PixelkinError(
+            "option weights is 'timm', expected one of auto, imagenet, shipped, none: what timm "
+            "fetches is for networks of class maps; correct the value"
+        )
+
+
+def load_shipped(backbone: TimmBackbone) -> frozenset[str]:
+    """Fill a backbone EfficientNet-Lite0 with the shipped weights as far as these reach.
+
+    Returns:
+        Names of the tensors, as in the backbone's `state_dict()`.
+
+    Raises:
+        PixelkinError: the backbone is another network.
+    """
+    shipped = shipped_tensors(backbone)
     if not shipped:
         raise PixelkinError(
             "the shipped weights are of EfficientNet-Lite0, the network's backbone is another; "
             "choose the weights none, or timm where the training knows them"
         )
-    if missing:
-        raise PixelkinError(
-            f"the shipped weights have no {missing[0]}: they end at stride 16; "
-            "choose the weights imagenet or none"
-        )
-    backbone.net.load_state_dict(shipped)
+    backbone.net.load_state_dict(shipped, strict=False)
+    return frozenset(f"net.{key}" for key in shipped)
+
+
+def names_in(model: nn.Module, backbone: TimmBackbone, tensors: Iterable[str]) -> frozenset[str]:
+    """What tensors of its backbone are called in the model."""
+    prefix = next(name for name, module in model.named_modules() if module is backbone)
+    return frozenset(f"{prefix}.{key}" if prefix else key for key in tensors)
 
 
 def shipped_tensors(backbone: TimmBackbone) -> dict[str, Tensor]:
@@ -89,63 +117,3 @@ def shipped_tensors(backbone: TimmBackbone) -> dict[str, Tensor]:
 def _stage(key: str) -> str:
     """The top-level part that a tensor belongs to, such as blocks.3."""
     return ".".join(key.split(".")[: 2 if key.startswith(_STAGES) else 1])
-
-
-def frozen_stages(weights: Weights) -> int:
-    """`FROZEN_STAGES` of a backbone that knows something: random edges are nothing to keep."""
-    return -1 if weights == "none" else FROZEN_STAGES
-
-
-def parameter_groups(
-    model: nn.Module,
-    backbone: TimmBackbone,
-    *,
-    learning_rate: float,
-    backbone_rate: float,
-    weight_decay: float = WEIGHT_DECAY,
-    frozen_stages: int = FROZEN_STAGES,
-) -> list[dict[str, Any]]:
-    """Groups for an optimiser: the backbone's parameters, then all others of `model`.
-
-    The backbone's lowest stages and all of its batch normalisation are frozen on the way. The
-    engine's `train()` switches the statistics on again: call `freeze_batch_norm` in the loss.
-
-    Args:
-        model: what holds the backbone.
-        backbone: of timm's EfficientNet kind, whose stages are called `blocks.0`, `blocks.1`, …
-        learning_rate: of decoder and heads.
-        backbone_rate: the backbone's learning rate as a share of that.
-        weight_decay: of both.
-        frozen_stages: the stem and so many stages do not learn; 0 only the stem, -1 nothing.
-
-    Raises:
-        PixelkinError: stages are to be frozen, and the backbone's are called otherwise.
-    """
-    names = [name for name, _ in backbone.net.named_parameters()]
-    if frozen_stages >= 0 and not any(name.startswith(_STAGES) for name in names):
-        raise PixelkinError(
-            f"the backbone has no stages {_STAGES}0, {_STAGES}1, …, expected an EfficientNet's; "
-            "give frozen_stages=-1"
-        )
-    for name, parameter in backbone.net.named_parameters():
-        stage = int(name.split(".")[1]) if name.startswith(_STAGES) else -1
-        parameter.requires_grad_(stage >= frozen_stages)
-    freeze_batch_norm(backbone)
-    slow = trainable(backbone)
-    known = {id(p) for p in backbone.parameters()}
-    fast = [p for p in model.parameters() if id(p) not in known]
-    return [
-        {"params": slow, "lr": learning_rate * backbone_rate, "weight_decay": weight_decay},
-        {"params": fast, "lr": learning_rate, "weight_decay": weight_decay},
-    ]
-
-
-def poly_schedule(optimizer: Optimizer, steps: int, warmup: int = 100) -> LambdaLR:
-    """The learning rate grows in a line over `warmup` steps, and falls by (1 - step/steps)^0.9.
-
-    The power is DeepLab's (Chen et al., TPAMI 2018, section 4.1.1).
-    """
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / max(warmup, 1)) * max(0.0, 1 - step / steps) ** 0.9,
-    )

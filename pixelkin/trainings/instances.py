@@ -23,6 +23,9 @@ from pixelkin.trainings.instance_losses import MetricLosses, losses_of
 from pixelkin.trainings.instance_model import CARD, ModelPlan
 from pixelkin.trainings.optimisation import Optimisation, adamw
 
+LEARNING_RATE = 2e-3
+"""Of all methods, where none was chosen."""
+
 SMALLEST_PX = 12
 """Instances of fewer pixels in a window are ignored: scraps at its edge."""
 
@@ -48,11 +51,12 @@ def instance_training(
         validate: (model, its configuration) → numbers.
         config: options to write to run.json beside these.
     """
+    optimisation = optimisation.at_rate(LEARNING_RATE)
     torch.manual_seed(optimisation.seed)
     described = plan.config()
     model = build_network(described)
     optimizer, schedule = adamw(model, optimisation)
-    steps, batch_size = optimisation.steps, optimisation.batch_size
+    steps = optimisation.steps
     loss, loss_weights = losses_of(plan.method, network=plan.network, metric=metric, steps=steps)
     return Training(
         model=model,
@@ -63,25 +67,20 @@ def instance_training(
         data=InstanceCrops(
             samples,
             augmentation(windows.crop_px, windows.scale, windows.rotate),
-            # Enough that an epoch's end does not leave the data processes idle.
-            repeats=max(1, steps * batch_size // max(len(samples), 1) + 1),
+            repeats=optimisation.repeats(len(samples)),
             min_pixels=SMALLEST_PX,
         ),
         collate=collate_instances,
-        batch_size=batch_size,
+        batch_size=optimisation.batch_size,
         steps=steps,
         validate=None if validate is None else lambda m: validate(m, described),
-        validate_every=steps,
+        validate_every=optimisation.validate_every or steps,
         workers=optimisation.workers,
         clip_norm=5.0,
-        ema_decay=0.995,
+        ema_decay=optimisation.ema_decay,
         save=lambda m, folder: save_instance_model(m, folder, described, CARD),
-        config={**described, "samples": len(samples), "steps": steps, "batch_size": batch_size,
-                "crop_px": windows.crop_px, "scale": list(windows.scale), "rotate": windows.rotate,
-                "seed": optimisation.seed, **asdict(metric),
-                "learning_rate": optimisation.learning_rate,
-                "backbone_rate": optimisation.backbone_rate,
-                "loss_weights": _written(loss_weights), **(config or {})},
+        config={**described, "samples": len(samples), **asdict(optimisation), **asdict(windows),
+                **asdict(metric), "loss_weights": _written(loss_weights), **(config or {})},
     )  # fmt: skip
 
 

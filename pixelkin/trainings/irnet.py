@@ -29,12 +29,14 @@ from pixelkin.models.irnet import IRNet, measure_displacement_mean
 from pixelkin.structures import Batch, Sample
 from pixelkin.trainings.backbones import backbone_of
 from pixelkin.trainings.instance_losses import cell_labels
-from pixelkin.trainings.optimisation import Optimisation, adamw
+from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.regions import region_training
 
 ARCHITECTURE = "irnet"
 
-OPTIMISATION = Optimisation(steps=300, batch_size=8, learning_rate=2e-3, backbone_rate=0.0)
+OPTIMISATION = Optimisation(
+    steps=300, learning_rate=2e-3, backbone_rate=0.0, weights="imagenet", ema_decay=0.0
+)
 """For some hundred photos on two CPU cores."""
 
 DISPLACEMENT_WIDTH = 128
@@ -62,20 +64,17 @@ def irnet_training(
             sides divisible by 32.
         window_hw: height and width of the windows in pixels, divisible by 32.
         radius: pairs of cells, 4 px each, nearer than this are compared.
-        optimisation: see there; at the backbone rate 0 the backbone is frozen.
+        optimisation: see there; at the backbone rate 0 the backbone is frozen. Nothing is held out
+            to validate on.
     """
+    optimisation = optimisation.at_rate(OPTIMISATION.learning_rate)
     torch.manual_seed(optimisation.seed)
-    frozen = optimisation.backbone_rate == 0
     config = {
         "architecture": ARCHITECTURE,
         # The weights inside pixelkin end there.
         "network": {"last_stride": 16 if optimisation.weights == "shipped" else 32},
     }
-    model = build_irnet(config, freeze_backbone=frozen)
-    optimisers = adamw(model, optimisation)
-    if frozen:
-        # Its stages were made to learn by the optimiser's groups.
-        model.backbone.requires_grad_(False)
+    model = build_irnet(config, freeze_backbone=optimisation.backbone_rate == 0)
     offsets = half_plane_offsets(radius)
 
     def save(trained: nn.Module, folder: Path) -> None:
@@ -88,7 +87,6 @@ def irnet_training(
         samples,
         loss=lambda m, batch: irnet_loss(m, batch, offsets=offsets),
         loss_weights=IRNET_WEIGHTS,
-        optimisers=optimisers,
         optimisation=optimisation,
         window_hw=window_hw,
         save=save,

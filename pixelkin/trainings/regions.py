@@ -1,4 +1,4 @@
-"""What the trainings on confident regions of tagged photos have in common."""
+"""What the trainings on tagged photos, and on confident regions of them, have in common."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset
 
 from pixelkin.data.appearance import ColourJitter
 from pixelkin.data.instance_crops import InstanceCrops
@@ -17,7 +16,7 @@ from pixelkin.data.semantic_crops import collate_semantic
 from pixelkin.data.transforms import Compose, RandomWindow
 from pixelkin.engine import Training
 from pixelkin.structures import Batch, Sample
-from pixelkin.trainings.optimisation import Optimisation
+from pixelkin.trainings.optimisation import Optimisation, adamw
 
 COLOUR = ColourJitter(brightness=0.2, contrast=0.3, gamma=0.2, saturation=0.3, hue_degrees=5)
 """How tagged photos change their look; colours stay what they are called."""
@@ -32,7 +31,6 @@ def region_training(
     *,
     loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
     loss_weights: Mapping[str, float],
-    optimisers: tuple[AdamW, LambdaLR],
     optimisation: Optimisation,
     window_hw: tuple[int, int],
     save: Callable[[nn.Module, Path], None],
@@ -41,43 +39,62 @@ def region_training(
     """A training of `model` on windows of photos and regions.
 
     Args:
-        model: the network.
+        model: the network, whose backbone is filled here.
         samples: labels are confident regions: 0 background, classes from 1, `IGNORE` neutral.
         loss, loss_weights: see `Training`.
-        optimisers: of the model: `optimisation.adamw`.
-        optimisation: that these were made from.
+        optimisation: see there.
         window_hw: height and width of the windows in pixels, divisible by 32.
         save: see `Training`.
         config: options to write to run.json beside these.
     """
+    return photo_training(
+        model,
+        InstanceCrops(
+            samples,
+            photo_windows(window_hw, scale=(0.7, 1.4)),
+            repeats=optimisation.repeats(len(samples)),
+        ),
+        collate=collate_semantic,
+        loss=loss,
+        loss_weights=loss_weights,
+        optimisation=optimisation,
+        save=save,
+        config={**config, "images": len(samples), "window_hw": list(window_hw)},
+    )
+
+
+def photo_windows(window_hw: tuple[int, int], *, scale: tuple[float, float]) -> Compose:
+    """A random window of a tagged photo, and another look of its pixels."""
+    window = RandomWindow(window_hw, scale=scale, rotate_degrees=LEAN_DEGREES, flip=True)
+    return Compose((window, COLOUR))
+
+
+def photo_training(
+    model: nn.Module,
+    data: Dataset[Any],
+    *,
+    collate: Callable[[list[Any]], Any],
+    loss: Callable[[nn.Module, Any], dict[str, Tensor]],
+    loss_weights: Mapping[str, float],
+    optimisation: Optimisation,
+    save: Callable[[nn.Module, Path], None],
+    config: Mapping[str, Any],
+) -> Training:
+    """A training of `model`, whose backbone is filled here, on windows; nothing is held out."""
+    optimizer, schedule = adamw(model, optimisation)
     return Training(
         model=model,
         loss=loss,
         loss_weights=loss_weights,
-        optimizer=optimisers[0],
-        schedule=optimisers[1],
-        data=InstanceCrops(
-            samples,
-            Compose(
-                (
-                    RandomWindow(
-                        window_hw, scale=(0.7, 1.4), rotate_degrees=LEAN_DEGREES, flip=True
-                    ),
-                    COLOUR,
-                )
-            ),
-            repeats=optimisation.repeats(len(samples)),
-        ),
-        collate=collate_semantic,
+        optimizer=optimizer,
+        schedule=schedule,
+        data=data,
+        collate=collate,
         batch_size=optimisation.batch_size,
         steps=optimisation.steps,
         workers=optimisation.workers,
         clip_norm=5.0,
+        ema_decay=optimisation.ema_decay,
         save=save,
-        config={
-            **config,
-            **asdict(optimisation),
-            "images": len(samples),
-            "window_hw": list(window_hw),
-        },
+        config={**config, **asdict(optimisation)},
     )

@@ -27,15 +27,18 @@ from pixelkin.semantic.checkpoints import save_semantic_model
 from pixelkin.semantic.tiling import fitting_size
 from pixelkin.structures import IGNORE, Batch, Sample
 from pixelkin.trainings.augmentation import Windows, augmentation
-from pixelkin.trainings.backbones import poly_schedule
+from pixelkin.trainings.optimisation import (
+    Optimisation,
+    batch_norms,
+    parameter_groups,
+    poly_schedule,
+)
 from pixelkin.trainings.semantic_networks import (
     NETWORKS,
     NetworkName,
     NetworkOptions,
-    Start,
     Started,
     described,
-    parameter_groups,
     start_network,
 )
 
@@ -44,35 +47,6 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 COUNTED_STILLS = 500
 """How many stills, evenly spread, the frequencies of classes are taken from."""
-
-
-@dataclass(frozen=True)
-class Learning:
-    """The budget and the optimiser; networks with the same ones can be compared.
-
-    Attributes:
-        steps: of the optimiser.
-        batch_size: windows per step.
-        learning_rate: of what starts at random, at its highest; 0 for the network's own.
-        backbone_rate: learning rate of what is trained already, as a share of that.
-        weight_decay: of AdamW.
-        weights: what a backbone starts from.
-        ema_decay: of the averaged weights, which are judged and kept; 0 for none.
-        validate_every: steps between validations; 0 validates at the end alone.
-        seed: of the initial weights.
-        workers: processes that make windows.
-    """
-
-    steps: int = 1500
-    batch_size: int = 8
-    learning_rate: float = 0.0
-    backbone_rate: float = 0.25
-    weight_decay: float = 1e-4
-    weights: Start = "auto"
-    ema_decay: float = 0.995
-    validate_every: int = 0
-    seed: int = 0
-    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +87,7 @@ def semantic_training(
     *,
     class_names: tuple[str, ...],
     options: NetworkOptions = NetworkOptions(),  # noqa: B008
-    learning: Learning = Learning(),
+    optimisation: Optimisation = Optimisation(),  # noqa: B008
     windows: Windows = Windows(crop_px=256),  # noqa: B008
     balance: Balance = Balance(),
     hooks: Hooks = Hooks(),
@@ -126,7 +100,7 @@ def semantic_training(
         network: by name.
         class_names: of the data.
         options: of the network.
-        learning: windows seen = steps · batch_size.
+        optimisation: windows seen = steps · batch_size.
         windows: what is cut from the stills; `crop_px` are those that have a score.
         balance: between frequent and rare classes.
         hooks: what judges the model, shows it, and weighs pixels.
@@ -135,48 +109,46 @@ def semantic_training(
     Raises:
         PixelkinError: the network, its options or its weights do not exist or do not fit.
     """
-    torch.manual_seed(learning.seed)
+    torch.manual_seed(optimisation.seed)
+    optimisation = optimisation.at_rate(NETWORKS[network].learning_rate)
     description = described(network, class_names, options.chosen())
-    started = start_network(description, learning.weights)
-    rate = learning.learning_rate or NETWORKS[network].learning_rate
-    optimizer = _adamw(started, rate, learning)
+    started = start_network(description, optimisation.weights)
+    optimizer = _adamw(started, optimisation)
     class_weights = median_frequency_weights(samples, len(class_names)) ** balance.class_balance
-    steps = learning.steps
+    steps = optimisation.steps
     return Training(
         model=started.model,
         loss=partial(
             semantic_loss,
             class_weights=torch.from_numpy(class_weights),
-            frozen_norms=tuple(started.trained_norms()),
+            frozen_norms=tuple(batch_norms(started.model, started.trained)),
         ),
         loss_weights={"cross_entropy": 1.0},
         optimizer=optimizer,
         schedule=poly_schedule(optimizer, steps, warmup=min(100, steps // 10)),
-        data=_crops(samples, started.model, windows, balance, visits=steps * learning.batch_size),
+        data=_crops(
+            samples, started.model, windows, balance, repeats=optimisation.repeats(len(samples))
+        ),
         collate=partial(collate_semantic, weigh=hooks.weigh),
-        batch_size=learning.batch_size,
+        batch_size=optimisation.batch_size,
         steps=steps,
         validate=_with(hooks.validate, description),
         pictures=_with(hooks.pictures, description),
-        validate_every=learning.validate_every or steps,
-        workers=learning.workers,
+        validate_every=optimisation.validate_every or steps,
+        workers=optimisation.workers,
         clip_norm=5.0,
-        ema_decay=learning.ema_decay,
+        ema_decay=optimisation.ema_decay,
         save=lambda m, folder: save_semantic_model(m, folder, description, CARD),
-        config={**description, "training": network, "samples": len(samples), **asdict(learning),
-                **asdict(windows), **asdict(balance), "learning_rate": rate, **(config or {}),
+        config={**description, "training": network, "samples": len(samples),
+                **asdict(optimisation), **asdict(windows), **asdict(balance), **(config or {}),
                 "weights": started.start, "class_weights": class_weights.tolist()},
     )  # fmt: skip
 
 
-def _adamw(started: Started, rate: float, learning: Learning) -> torch.optim.AdamW:
-    groups = parameter_groups(
-        started,
-        learning_rate=rate,
-        backbone_rate=learning.backbone_rate,
-        weight_decay=learning.weight_decay,
-    )
-    return torch.optim.AdamW(groups)
+def _adamw(started: Started, optimisation: Optimisation) -> torch.optim.AdamW:
+    slow, fast = parameter_groups(started.model, started.trained, optimisation)
+    # The rate that the log shows is that of the first group.
+    return torch.optim.AdamW([group for group in (fast, slow) if group["params"]])
 
 
 def _crops(
@@ -185,7 +157,7 @@ def _crops(
     windows: Windows,
     balance: Balance,
     *,
-    visits: int,
+    repeats: int,
 ) -> InstanceCrops:
     transform = augmentation(
         input_px(model, windows.crop_px),  # type: ignore[arg-type]
@@ -193,8 +165,6 @@ def _crops(
         windows.rotate,
         near_instance=balance.near_class,
     )
-    # Enough that an epoch's end does not leave the data processes idle.
-    repeats = max(1, visits // max(len(samples), 1) + 1)
     return InstanceCrops(samples, transform, repeats=repeats)
 
 

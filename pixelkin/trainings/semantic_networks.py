@@ -12,16 +12,13 @@ from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
 from pixelkin.semantic.checkpoints import build_network
 from pixelkin.trainings.backbones import (
-    FROZEN_STAGES,
+    Weights,
     backbone_of,
+    load_shipped,
+    names_in,
     shipped_tensors,
     start_from,
 )
-
-Start = Literal["auto", "imagenet", "shipped", "timm", "none"]
-"""What a backbone starts from: `models.imagenet` (a package of its own), the weights of the model
-for clips that comes with pixelkin (of EfficientNet-Lite0, up to stride 16; what lies above starts
-at random), those that timm fetches, or none. "auto" takes the shipped ones where they fit."""
 
 NetworkName = Literal[
     "light", "timm-fcn", "deeplab-v3-plus", "deeplab-v2", "unet", "segnet", "fcn32s", "fcn16s",
@@ -123,87 +120,28 @@ class Started:
 
     model: nn.Module
     trained: frozenset[str]
-    start: Start
-
-    def trained_norms(self) -> list[str]:
-        """Names of the batch normalisations that come from an earlier training."""
-        return [
-            name
-            for name, module in self.model.named_modules()
-            if isinstance(module, nn.BatchNorm2d) and f"{name}.running_mean" in self.trained
-        ]
+    start: Weights
 
 
-def start_network(config: Mapping[str, Any], start: Start) -> Started:
+def start_network(config: Mapping[str, Any], start: Weights) -> Started:
     """The network that a configuration describes, filled with what it starts from.
 
     Raises:
         PixelkinError: those weights are not there, or are not of this network's backbone.
     """
     if start == "timm":
-        fetched = {**config, "network": {**config["network"], "pretrained": True}}
-        model = build_network(fetched)
-        return Started(model, _names(model, backbone_of(model).state_dict()), start)
+        config = {**config, "network": {**config["network"], "pretrained": True}}
     model = build_network(config)
     if start == "none" or (start == "auto" and not _fits_shipped(model)):
         return Started(model, frozenset(), "none")
     backbone = backbone_of(model)
+    if start in ("auto", "shipped"):
+        # What lies above them starts at random, and its batch normalisation learns.
+        return Started(model, names_in(model, backbone, load_shipped(backbone)), "shipped")
     if start == "imagenet":
         start_from(backbone, start)
-        return Started(model, _names(model, backbone.state_dict()), start)
-    shipped = shipped_tensors(backbone)
-    if not shipped:
-        raise PixelkinError(
-            "the shipped weights are of EfficientNet-Lite0, the network's backbone is another; "
-            "choose the weights timm or none"
-        )
-    # What lies above them starts at random, and its batch normalisation learns.
-    backbone.net.load_state_dict(shipped, strict=False)
-    return Started(model, _names(model, {f"net.{key}": None for key in shipped}), "shipped")
+    return Started(model, names_in(model, backbone, backbone.state_dict()), start)
 
 
 def _fits_shipped(model: nn.Module) -> bool:
     return any(isinstance(m, TimmBackbone) and bool(shipped_tensors(m)) for m in model.modules())
-
-
-def _names(model: nn.Module, of_backbone: Mapping[str, Any]) -> frozenset[str]:
-    backbone = backbone_of(model)
-    prefix = next(name for name, module in model.named_modules() if module is backbone)
-    return frozenset(f"{prefix}.{key}" for key in of_backbone)
-
-
-def parameter_groups(
-    started: Started,
-    *,
-    learning_rate: float,
-    backbone_rate: float,
-    weight_decay: float,
-) -> list[dict[str, Any]]:
-    """Groups for an optimiser: what starts at random, then what comes from an earlier training.
-
-    The latter's batch normalisation does not learn, nor do the stem and the lowest stages of an
-    EfficientNet (see `backbones.FROZEN_STAGES`).
-    """
-    norms = {f"{name}." for name in started.trained_norms()}
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in started.model.named_parameters():
-        trained = name in started.trained
-        if trained and (any(name.startswith(norm) for norm in norms) or _lowest(name)):
-            parameter.requires_grad_(False)
-        if parameter.requires_grad:
-            groups[trained].append(parameter)
-    rates = {True: learning_rate * backbone_rate, False: learning_rate}
-    return [
-        {"params": groups[trained], "lr": rates[trained], "weight_decay": weight_decay}
-        # The rate that the log shows is that of the first group.
-        for trained in (False, True)
-        if groups[trained]
-    ]
-
-
-def _lowest(name: str) -> bool:
-    """Whether a tensor lies in the stem or the lowest stages of an EfficientNet."""
-    inner = name.split(".net.", 1)[-1]
-    if inner.startswith("blocks."):
-        return int(inner.split(".")[1]) < FROZEN_STAGES
-    return inner.startswith("conv_stem.")

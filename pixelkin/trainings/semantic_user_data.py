@@ -21,10 +21,10 @@ from pixelkin.semantic.checkpoints import build_segmenter
 from pixelkin.semantic.scoring import class_order, evaluate_semantic
 from pixelkin.structures import Sample
 from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.semantic import (
     Balance,
     Hooks,
-    Learning,
     Picture,
     semantic_training,
 )
@@ -109,7 +109,7 @@ def train_on_maps(
     network: NetworkName,
     *,
     options: NetworkOptions = NetworkOptions(),  # noqa: B008
-    learning: Learning = Learning(),  # noqa: B008
+    optimisation: Optimisation = Optimisation(),  # noqa: B008
     windows: Windows = Windows(crop_px=256),  # noqa: B008
     balance: Balance = Balance(),  # noqa: B008
     config: Mapping[str, Any] | None = None,
@@ -120,7 +120,7 @@ def train_on_maps(
         train: stills to train on; read into memory where they fit.
         held_out: stills to judge by, or None.
         network: by name.
-        options, learning, windows, balance, config: see `semantic_training`.
+        options, optimisation, windows, balance, config: see `semantic_training`.
     """
     hooks = Hooks()
     if held_out is not None:
@@ -135,7 +135,7 @@ def train_on_maps(
         network,
         class_names=train.class_names,
         options=options,
-        learning=learning,
+        optimisation=optimisation,
         windows=windows,
         balance=balance,
         hooks=hooks,
@@ -179,7 +179,7 @@ def map_recipe(
     data: str,
     stills: MapStills = MapStills(),
     options: NetworkOptions = NetworkOptions(),  # noqa: B008
-    learning: Learning = Learning(),  # noqa: B008
+    optimisation: Optimisation = Optimisation(),  # noqa: B008
     windows: Windows = Windows(crop_px=256),  # noqa: B008
     balance: Balance = Balance(),  # noqa: B008
 ) -> Training:
@@ -190,7 +190,7 @@ def map_recipe(
         held_out,
         network,
         options=options,
-        learning=learning,
+        optimisation=optimisation,
         windows=windows,
         balance=balance,
         config={"data": data},

@@ -8,7 +8,6 @@ whole, since a window that leaves a garment out is still tagged with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,13 @@ from torch import Tensor, nn
 
 from pixelkin.checkpoint import load_into, load_state, read_config, save_checkpoint
 from pixelkin.data.tag_windows import TaggedWindows, collate_tags
-from pixelkin.data.transforms import Compose, RandomWindow
 from pixelkin.engine import Training
 from pixelkin.models.backbone import freeze_batch_norm
 from pixelkin.models.tag_classifier import TagClassifier, small_tag_classifier, tag_loss
 from pixelkin.structures import TagBatch
 from pixelkin.trainings.backbones import backbone_of
-from pixelkin.trainings.optimisation import Optimisation, adamw
-from pixelkin.trainings.regions import COLOUR, LEAN_DEGREES
+from pixelkin.trainings.optimisation import Optimisation
+from pixelkin.trainings.regions import photo_training, photo_windows
 
 ARCHITECTURE = "tag_classifier"
 
@@ -37,7 +35,9 @@ WINDOW_SHARE = 0.875
 SCALE = (0.8, 1.3)
 """Range of random magnification; 1 shows the typical photo whole."""
 
-OPTIMISATION = Optimisation(steps=700, batch_size=16)
+OPTIMISATION = Optimisation(
+    steps=700, batch_size=16, learning_rate=2e-3, weights="imagenet", ema_decay=0.0
+)
 """For some hundred photos on two CPU cores."""
 
 
@@ -56,8 +56,9 @@ def tag_training(
         tags: which classes each image shows.
         class_names: C names.
         window_hw: height and width of the windows in pixels, divisible by 32.
-        optimisation: see there.
+        optimisation: see there; nothing is held out to validate on.
     """
+    optimisation = optimisation.at_rate(OPTIMISATION.learning_rate)
     torch.manual_seed(optimisation.seed)
     config = {
         "architecture": ARCHITECTURE,
@@ -66,37 +67,16 @@ def tag_training(
         "network": {"last_stride": 16 if optimisation.weights == "shipped" else 32},
     }
     model = build_classifier(config)
-    optimizer, schedule = adamw(model, optimisation)
-    transform = Compose(
-        (
-            RandomWindow(
-                window_hw,
-                scale=(SCALE[0] * WINDOW_SHARE, SCALE[1] * WINDOW_SHARE),
-                rotate_degrees=LEAN_DEGREES,
-                flip=True,
-            ),
-            COLOUR,
-        )
-    )
-    return Training(
-        model=model,
+    windows = photo_windows(window_hw, scale=(SCALE[0] * WINDOW_SHARE, SCALE[1] * WINDOW_SHARE))
+    return photo_training(
+        model,
+        TaggedWindows(images, tags, windows, repeats=optimisation.repeats(len(images))),
+        collate=collate_tags,
         loss=classifier_loss,
         loss_weights={"tags": 1.0},
-        optimizer=optimizer,
-        schedule=schedule,
-        data=TaggedWindows(images, tags, transform, repeats=optimisation.repeats(len(images))),
-        collate=collate_tags,
-        batch_size=optimisation.batch_size,
-        steps=optimisation.steps,
-        workers=optimisation.workers,
-        clip_norm=5.0,
+        optimisation=optimisation,
         save=lambda m, folder: save_checkpoint(folder, m.state_dict(), config, CARD),
-        config={
-            **config,
-            **asdict(optimisation),
-            "images": len(images),
-            "window_hw": list(window_hw),
-        },
+        config={**config, "images": len(images), "window_hw": list(window_hw)},
     )
 
 

@@ -26,6 +26,7 @@ from pixelkin.instances.scoring import evaluate_segmenter
 from pixelkin.instances.segmenter import shrunk
 from pixelkin.structures import IGNORE, Sample
 from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.backbones import check_start
 from pixelkin.trainings.instance_losses import MetricLosses
 from pixelkin.trainings.instance_model import Method, ModelPlan, NetworkShape
 from pixelkin.trainings.instances import SMALLEST_PX, instance_training
@@ -107,6 +108,8 @@ def train_on(
         progress: called while stills are read, with stills done and in all.
         config: written to run.json too.
     """
+    # Before all is read.
+    check_start(optimisation.weights)
     samples: Sequence[Sample] = InMemory(train, progress=progress)  # type: ignore[assignment]
     plan = fitted(plan, object_sizes(samples), seeds=seeds)
     if plan.shrink > 1:
@@ -165,7 +168,7 @@ def recipe(
     method: Method,
     data: str,
     stills: Stills = Stills(),
-    optimisation: Optimisation = Optimisation(steps=1500, weights="auto"),  # noqa: B008
+    optimisation: Optimisation = Optimisation(),  # noqa: B008
     windows: Windows = Windows(),  # noqa: B008
     shrink: int = 0,
     network: NetworkShape = NetworkShape(px_per_unit=-1.0),  # noqa: B008

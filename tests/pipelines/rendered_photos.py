@@ -18,7 +18,6 @@ from pixelkin.pipelines.weak_labels import Extent, Machine, Options, label_photo
 from pixelkin.pipelines.weak_labels.maps import ActivationOptions, CrfOptions, WalkOptions
 from pixelkin.pipelines.weak_labels.stages import Run
 from pixelkin.trainings.optimisation import Optimisation
-from pixelkin.trainings.semantic import Learning
 
 HERE = Path(__file__).resolve()
 
@@ -68,12 +67,12 @@ def small_options(**changes: object) -> Options:
     """Two or three steps of everything."""
     options = Options(
         long_side_px=64,
-        classifier=Optimisation(steps=3, batch_size=2, weights="none"),
+        classifier=Optimisation(steps=3, batch_size=2, weights="none", ema_decay=0.0),
         activations=ActivationOptions(scales=(1.0,)),
         crf=CrfOptions(iterations=1),
-        affinity=Optimisation(steps=3, batch_size=2, weights="none"),
+        affinity=Optimisation(steps=3, batch_size=2, weights="none", ema_decay=0.0),
         walk=WalkOptions(steps=8),
-        network=Learning(steps=2, batch_size=1, weights="none"),
+        network=Optimisation(steps=2, batch_size=1, weights="none"),
     )
     return replace(options, **changes)
 

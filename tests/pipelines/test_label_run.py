@@ -15,12 +15,13 @@ from PIL import Image
 from rendered_photos import SIZE_HW, TAGS, label, made, small_options, start_and_die, write_photos
 
 from pixelkin.data.instances.coco_json import CocoJson
+from pixelkin.data.tags.image_tags import Tags
 from pixelkin.engine import loop
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle, read_indexed_png
-from pixelkin.pipelines.weak_labels import STAGES, Extent
+from pixelkin.pipelines.weak_labels import STAGES, Extent, InstanceOptions
+from pixelkin.pipelines.weak_labels.run import describe
 from pixelkin.pipelines.weak_labels.workspace import Workspace
-from pixelkin.trainings.optimisation import Optimisation
 
 pytest.importorskip("lightning")
 
@@ -152,8 +153,10 @@ def test_again_makes_a_stage_and_all_after_it_anew(until, whole, root):
          "crf.iterations 1, now it is 3; .* --again regions"),
         ({"options": small_options(walk=replace(small_options().walk, radius=4))},
          "walk.radius 5, now it is 4; .* --again affinity"),
-        ({"options": small_options(affinity=Optimisation(steps=9, batch_size=2, weights="none"))},
+        ({"options": small_options(affinity=replace(small_options().affinity, steps=9))},
          "affinity.steps 3, now it is 9; .* --again affinity"),
+        ({"options": small_options(affinity=replace(small_options().affinity, ema_decay=0.5))},
+         "affinity.ema_decay null, now it is 0.5; .* --again affinity"),
     ],
 )  # fmt: skip
 def test_changed_options_are_refused_by_name(whole, root, changes, says):
@@ -161,6 +164,20 @@ def test_changed_options_are_refused_by_name(whole, root, changes, says):
     with pytest.raises(PixelkinError, match=f"holds a run with {says}"):
         label(root, whole, **changes)
     assert made(whole) == before
+
+
+def test_options_that_came_later_are_named_where_they_are_others():
+    """So that runs of before, whose run.json has none of them, go on."""
+    tags = Tags(("disc",), {})
+    options = small_options(
+        classifier=replace(small_options().classifier, weight_decay=0.5),
+        instances=InstanceOptions(),
+    )
+    found = describe([], tags, options, 0)
+    once = {"steps", "batch_size", "learning_rate", "backbone_rate", "weights"}
+    assert found["affinity"].keys() == found["irnet"].keys() == once
+    assert found["classifier"].keys() == once | {"weight_decay"}
+    assert found["network"].keys() == once | {"weight_decay", "ema_decay", "validate_every"}
 
 
 def test_changed_photos_and_tags_are_refused(whole, root, tmp_path):

@@ -18,10 +18,10 @@ from pixelkin.semantic.scoring import evaluate_semantic
 from pixelkin.structures import IGNORE, Sample
 from pixelkin.trainings import TRAININGS
 from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.optimisation import Optimisation, batch_norms, parameter_groups
 from pixelkin.trainings.semantic import (
     Balance,
     Hooks,
-    Learning,
     input_px,
     median_frequency_weights,
     semantic_loss,
@@ -32,7 +32,6 @@ from pixelkin.trainings.semantic_networks import (
     KnownNetwork,
     NetworkOptions,
     described,
-    parameter_groups,
     start_network,
 )
 from pixelkin.trainings.semantic_user_data import MapStills, train_on_maps
@@ -73,7 +72,7 @@ def test_from_stills_to_classes_by_tiles(network, tmp_path, monkeypatch):
     shown = []
     training = train_on_maps(
         Stills(12), Stills(3, first=100), "stand-in",  # type: ignore[arg-type]
-        learning=Learning(steps=80, batch_size=4, workers=0, ema_decay=0.8),
+        optimisation=Optimisation(steps=80, batch_size=4, workers=0, ema_decay=0.8),
         windows=Windows(crop_px=48),
     )  # fmt: skip
     pictures = training.pictures
@@ -102,7 +101,8 @@ def test_resumed_is_uninterrupted(tmp_path):
     def training():
         return train_on_maps(
             Stills(5), None, "segnet", options=NetworkOptions(widths=(2, 2, 2, 2, 2)),
-            learning=Learning(steps=4, batch_size=2, workers=0), windows=Windows(crop_px=32),
+            optimisation=Optimisation(steps=4, batch_size=2, workers=0),
+            windows=Windows(crop_px=32),
         )  # fmt: skip
 
     train(training(), out=tmp_path / "a", accelerator="cpu")
@@ -167,16 +167,16 @@ def test_what_is_trained_already_learns_slower_and_keeps_its_statistics():
     config = described("light", NAMES, {"widths": [4, 4, 4, 4]})
     started = start_network(config, "auto")
     assert started.start == "shipped"
-    groups = parameter_groups(started, learning_rate=1e-2, backbone_rate=0.25, weight_decay=0.0)
-    assert [group["lr"] for group in groups] == [1e-2, 2.5e-3]
-    fast = {id(parameter) for parameter in groups[0]["params"]}
-    slow = {id(parameter) for parameter in groups[1]["params"]}
+    rates = Optimisation(learning_rate=1e-2, backbone_rate=0.25)
+    groups = parameter_groups(started.model, started.trained, rates)
+    assert [group["lr"] for group in groups] == [2.5e-3, 1e-2]
+    slow, fast = ({id(parameter) for parameter in group["params"]} for group in groups)
     named = dict(started.model.named_parameters())
     assert id(named["backbone.net.blocks.6.0.conv_pw.weight"]) in fast, "not among the shipped"
     assert id(named["backbone.net.blocks.4.0.conv_pw.weight"]) in slow
     assert not named["backbone.net.conv_stem.weight"].requires_grad
     assert not named["backbone.net.blocks.4.0.bn1.weight"].requires_grad
-    norms = started.trained_norms()
+    norms = batch_norms(started.model, started.trained)
     assert "backbone.net.blocks.4.0.bn1" in norms
     assert "backbone.net.blocks.6.0.bn1" not in norms
     model = started.model.train()
@@ -204,7 +204,7 @@ def test_every_name_of_the_command_line_makes_its_network():
         arguments = parse_recipe_options(
             function, {"data": "pngs:x", "steps": "3", "crop-px": "64", "class-balance": "1"}
         )
-        assert arguments["learning"].steps == 3
+        assert arguments["optimisation"].steps == 3
         assert arguments["balance"] == Balance(1.0)
         if options is not None:
             model: SemanticNetwork = build_network(described(name, NAMES, options))  # type: ignore[assignment]

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pixelkin.engine import train
 from pixelkin.errors import PixelkinError
@@ -41,6 +42,7 @@ def stills(count: int) -> tuple[list[np.ndarray], np.ndarray]:
 def of(steps: int, **changes):
     images, tags = stills(8)
     options = {"learning_rate": 3e-3, "backbone_rate": 1.0, "weights": "none", "workers": 0}
+    options |= {"ema_decay": 0.0}
     optimisation = Optimisation(steps=steps, batch_size=8, **(options | changes))
     return tag_training(
         images, tags, class_names=CLASSES, window_hw=(64, 64), optimisation=optimisation
@@ -79,6 +81,25 @@ def test_save_and_load_give_equal_scores_and_finer_maps(trained):
     config = json.loads((out / "model" / "config.json").read_text())
     assert config["class_names"] == list(CLASSES)
     assert config["architecture"] == "tag_classifier"
+
+
+def test_with_a_decay_the_average_is_kept(tmp_path):
+    """After 3 steps, by the engine's rule: min(decay, (1 + step) / (10 + step))."""
+    training, seen = of(3, ema_decay=0.22, learning_rate=0.3), []
+    average = {k: v.clone() for k, v in training.model.state_dict().items()}
+    training.optimizer.register_step_post_hook(
+        lambda *_: seen.append({k: v.clone() for k, v in training.model.state_dict().items()})
+    )
+    train(training, out=tmp_path, accelerator="cpu")
+    for step, state in enumerate(seen, start=1):
+        decay = min(0.22, (1 + step) / (10 + step))
+        for name, value in state.items():
+            if value.is_floating_point():
+                average[name] += (1 - decay) * (value - average[name])
+    kept = load_file(tmp_path / "model" / "model.safetensors")
+    name = "classifier.weight"
+    torch.testing.assert_close(kept[name], average[name], rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(kept[name], seen[-1][name])
 
 
 def test_batch_statistics_stay_as_they_were(trained):

@@ -43,7 +43,6 @@ from pixelkin.pipelines.weak_labels.workspace import (
 )
 from pixelkin.trainings import affinity, tags
 from pixelkin.trainings.optimisation import Optimisation
-from pixelkin.trainings.semantic import Learning
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Options:
     crf: CrfOptions = field(default_factory=CrfOptions)
     affinity: Optimisation = affinity.OPTIMISATION
     walk: WalkOptions = field(default_factory=WalkOptions)
-    network: Learning = stages.NETWORK
+    network: Optimisation = stages.NETWORK
     instances: InstanceOptions | None = None
 
     def stages(self) -> tuple[str, ...]:
@@ -197,6 +196,11 @@ FIRST_STAGE = {
 """Key of run.json → the first stage that it has a say in; all others have one in the very first."""
 
 
+ONCE_FIXED: dict[str, float] = {"weight_decay": 1e-4, "ema_decay": 0.0, "validate_every": 0}
+"""What the trainings on tags and regions had no option for. The run.json of older runs does not
+name it, and where it is the same they can go on."""
+
+
 def describe(names: Sequence[str], tags: Tags, options: Options, seed: int) -> dict[str, Any]:
     """What must stay the same for a run to go on; run.json."""
     described = asdict(options)
@@ -207,6 +211,10 @@ def describe(names: Sequence[str], tags: Tags, options: Options, seed: int) -> d
         if training in described:
             # The run's own, and the machine's.
             del described[training]["seed"], described[training]["workers"]
+        if training in described and training != "network":
+            for name, before in ONCE_FIXED.items():
+                if described[training][name] == before:
+                    del described[training][name]
     return {
         "pixelkin": __version__,
         "photos": f"{len(names)} ({_digest(sorted(names))})",

@@ -30,10 +30,10 @@ from pixelkin.structures import Instances
 from pixelkin.trainings.affinity import affinity_training, load_affinity_net
 from pixelkin.trainings.backbones import backbone_of
 from pixelkin.trainings.optimisation import Optimisation
-from pixelkin.trainings.semantic import Learning, semantic_training
+from pixelkin.trainings.semantic import semantic_training
 from pixelkin.trainings.tags import load_classifier, tag_training
 
-NETWORK = Learning(steps=1200, weights="imagenet")
+NETWORK = Optimisation(steps=1200, weights="imagenet")
 """Of the segmentation network, for some hundred photos on two CPU cores."""
 
 SAVE_EVERY = 50
@@ -207,7 +207,7 @@ def write_coco(run: Run) -> None:
             )
 
 
-def train_network(run: Run, learning: Learning) -> None:
+def train_network(run: Run, optimisation: Optimisation) -> None:
     """Stage "network": label maps → a segmentation network, trained as on any others.
 
     Its backbone starts from the classifier's, which tells the classes already.
@@ -218,7 +218,7 @@ def train_network(run: Run, learning: Learning) -> None:
         samples,
         "light",
         class_names=("background", *run.photos.class_names),
-        learning=replace(learning, seed=run.seed, workers=run.machine.workers),
+        optimisation=run.on_machine(optimisation),
     )
     classifier = load_classifier(run.workspace.folder("classifier") / "model")
     known = classifier.backbone.net.state_dict()
