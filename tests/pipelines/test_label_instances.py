@@ -24,7 +24,7 @@ from pixelkin.structures import Instances
 from pixelkin.trainings.optimisation import Optimisation
 
 OPTIONS = InstanceOptions(
-    irnet=Optimisation(steps=2, batch_size=1, weights="none", backbone_rate=0.0)
+    irnet=Optimisation(steps=2, batch_size=1, weights="none", backbone_rate=0.0, ema_decay=0.0)
 )
 
 # One photo with two discs of one class, as IRNet and the classifier would see it.

@@ -56,6 +56,7 @@ def fit(out: Path, *, steps: int, devices: int = 1):
             learning_rate=3e-3,
             backbone_rate=1.0,
             weights="none",
+            ema_decay=0.0,
             workers=0,
         ),
     )

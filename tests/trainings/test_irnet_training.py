@@ -20,7 +20,13 @@ from pixelkin.trainings.irnet import irnet_loss, irnet_training, load_irnet, spr
 from pixelkin.trainings.optimisation import Optimisation
 
 QUICK = Optimisation(
-    steps=4, batch_size=2, learning_rate=5e-3, backbone_rate=0.0, weights="shipped", workers=0
+    steps=4,
+    batch_size=2,
+    learning_rate=5e-3,
+    backbone_rate=0.0,
+    weights="shipped",
+    ema_decay=0.0,
+    workers=0,
 )
 SIZE_HW = (64, 96)
 
