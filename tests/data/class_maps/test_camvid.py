@@ -79,6 +79,34 @@ def test_the_32_classes_are_each_of_one_group_or_void() -> None:
     assert sorted([*grouped, "Void"]) == sorted(NAMES)
 
 
+PUBLISHED = """
+64 128 64 Animal Pedestrian; 192 0 128 Archway Building; 0 128 192 Bicyclist Bicyclist;
+0 128 64 Bridge Building; 128 0 0 Building Building; 64 0 128 Car Car;
+64 0 192 CartLuggagePram Pedestrian; 192 128 64 Child Pedestrian; 192 192 128 Column_Pole Pole;
+64 64 128 Fence Fence; 128 0 192 LaneMkgsDriv Road; 192 0 64 LaneMkgsNonDriv Road;
+128 128 64 Misc_Text SignSymbol; 192 0 192 MotorcycleScooter Bicyclist; 128 64 64 OtherMoving Car;
+64 192 128 ParkingBlock Pavement; 64 64 0 Pedestrian Pedestrian; 128 64 128 Road Road;
+128 128 192 RoadShoulder Pavement; 0 0 192 Sidewalk Pavement; 192 128 128 SignSymbol SignSymbol;
+128 128 128 Sky Sky; 64 128 192 SUVPickupTruck Car; 0 0 64 TrafficCone Pole;
+0 64 64 TrafficLight SignSymbol; 192 64 128 Train Car; 128 128 0 Tree Tree;
+192 128 192 Truck_Bus Car; 64 0 64 Tunnel Building; 192 192 0 VegetationMisc Tree; 0 0 0 Void -;
+64 192 0 Wall Building
+"""
+"""A line of the data set's `label_colors.txt` each, and the class of MATLAB's SegNet example."""
+
+
+def test_every_published_colour_has_its_class(tmp_path: Path) -> None:
+    lines = [line.split() for line in PUBLISHED.replace("\n", " ").split(";")]
+    picture(tmp_path / "train" / "a.png", (32, 1))
+    rgb = np.array([[[int(value) for value in line[:3]] for line in lines]], np.uint8)
+    grey(tmp_path / "train_labels" / "a_L.png", rgb)
+    for classes, column in ((32, 3), (11, 4)):
+        data = CamVidRgb(tmp_path, "train", classes=classes)
+        expected = ["-" if line[3] == "Void" else line[column] for line in lines]
+        labels = data[0].labels[0].tolist()
+        assert ["-" if n == IGNORE else data.class_names[n] for n in labels] == expected
+
+
 @pytest.mark.parametrize("split", [None, "train", "val"])
 def test_colours_become_32_or_11_classes(tmp_path: Path, split: str | None) -> None:
     grid = np.arange(32).reshape(4, 8)
