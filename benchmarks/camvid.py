@@ -6,8 +6,8 @@
     python benchmarks/camvid.py --data CamVid --runs RUNS --write-docs
 
 Every run in RUNS/NETWORK_SEED is judged on CamVid's val, through the segmenter that users run; the
-numbers of several seeds are one row, with mean and standard deviation. Speed is the processor's time
-for one frame on one core, to which what else runs on the machine does not add.
+numbers of several seeds are one row, with mean and standard deviation. Speed is the processor's
+time for one frame on one core, to which what else runs on the machine does not add.
 
 Writes benchmarks/results/camvid.json, and with `--write-docs` a table to docs/model_zoo.md and the
 figure docs/images/camvid.png.

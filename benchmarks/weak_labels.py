@@ -52,6 +52,7 @@ from pixelkin.evaluation.semantic import ConfusionMatrix, iou_by_class, mean_iou
 from pixelkin.files import atomic_write
 from pixelkin.pipelines.weak_labels import Machine, Options, label_photos, maps
 from pixelkin.pipelines.weak_labels.photos import working_copy
+from pixelkin.pipelines.weak_labels.stages import BALANCE, WINDOWS
 from pixelkin.pipelines.weak_labels.workspace import Workspace
 from pixelkin.semantic.checkpoints import load_semantic_segmenter
 from pixelkin.structures import Sample
@@ -120,6 +121,8 @@ def train_full(
         "light",
         class_names=("background", *CLASSES),
         optimisation=replace(options.network, seed=seed, workers=machine.workers),
+        windows=WINDOWS,
+        balance=BALANCE,
     )
     train(
         training,

@@ -8,7 +8,7 @@ CamVid holds `train`, `trainannot`, `val` and `valannot` as SegNet's authors pub
 classes at 480×360. The networks train on the set's own train and are judged, once, on its val.
 Choices were made on another part, `--judge development`, a fifth held out of train.
 
-The budget is the number of windows seen, 2000 steps of 8 windows of 256 px, for all networks alike.
+The budget is the number of windows seen, 800 steps of 8 windows of 256 px, for all networks alike.
 With `--size small`, made for two CPU cores, networks have the papers' structure at a fraction of
 their channels, or a small backbone; `--size paper` takes the papers' own, which want a GPU.
 """
@@ -53,7 +53,7 @@ def recipe(
     network: NetworkName = "light",
     size: Literal["small", "paper"] = "small",
     judge: Literal["validation", "development"] = "validation",
-    optimisation: Optimisation = Optimisation(steps=2000, weights="imagenet"),  # noqa: B008
+    optimisation: Optimisation = Optimisation(steps=800, weights="imagenet"),  # noqa: B008
     windows: Windows = Windows(crop_px=256),  # noqa: B008
     balance: Balance = Balance(),  # noqa: B008
 ) -> Training:
