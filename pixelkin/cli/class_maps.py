@@ -244,8 +244,8 @@ def _write(out: Path, name: str, evaluation: Any, document: dict[str, Any]) -> N
     stem = "_".join(part for part in Path(name).parts if part not in ("/", "..", "."))
     with atomic_path(out / f"confusion_{stem}.png") as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-    if evaluation.volumes is not None:
-        rows = evaluation.volumes.by_case()
+    rows = [] if evaluation.volumes is None else evaluation.volumes.by_case()
+    if rows:
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, rows[0], lineterminator="\n")
         table.writeheader()

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from pixelkin.data.instances.nuclei import Nuclei
-from pixelkin.data.source import InstanceSource, Subset, split_source
+from pixelkin.data.source import (
+    Case,
+    InstanceSource,
+    Subset,
+    cases,
+    object_ids,
+    split_source,
+)
 from pixelkin.data.splits import split_by_name
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import InstanceSample
@@ -69,3 +76,46 @@ def test_nuclei_split(shared_data: Path) -> None:
     train, validation = split_source(data, validation=0.2)
     assert len(train) + len(validation) == len(data) == 211
     assert validation[0].name == validation.names[0]
+
+
+class Slices(Numbered):
+    """Volumes of 3 slices each; single objects are numbered like their still."""
+
+    average_px = None
+
+    def object_ids(self, index: int) -> np.ndarray:
+        return np.full((2, 2), index)
+
+    def cases(self) -> list[Case]:
+        starts = range(0, len(self), 3)
+        return [Case(f"volume{n}", range(s, s + 3), (2.0, 1, 1)) for n, s in enumerate(starts)]
+
+
+def test_volumes_stay_on_one_side_of_a_split() -> None:
+    whole = Slices(60)
+    parts = split_source(whole, validation=0.3)
+    names = [case.name for case in whole.cases()]
+    for part, expected in zip(parts, split_by_name(names, validation=0.3), strict=True):
+        found = cases(part)
+        assert [case.name for case in found] == [names[number] for number in expected]
+        stills = [part.names[place] for case in found for place in case.slices]
+        assert stills == part.names == [f"photo{3 * n + k}" for n in expected for k in range(3)]
+    assert len(parts[0]) + len(parts[1]) == 60
+    with pytest.raises(PixelkinError, match="1 volumes split into"):
+        split_source(Slices(3), validation=0.5)
+
+
+def test_volumes_in_part_are_refused_and_objects_are_handed_on() -> None:
+    whole = Slices(9)
+    moved = Subset(whole, [6, 7, 8, 0, 1, 2])
+    assert cases(moved) == [
+        Case("volume0", range(3, 6), (2.0, 1, 1)), Case("volume2", range(3), (2.0, 1, 1))
+    ]  # fmt: skip
+    for wrong in ([0, 1], [1, 0, 2], [0, 1, 5, 2]):
+        with pytest.raises(PixelkinError, match="of the 3 slices of volume0 are chosen"):
+            cases(Subset(whole, wrong))
+    ids = object_ids(moved, 1)
+    assert ids is not None
+    assert ids.tolist() == [[7, 7], [7, 7]]
+    assert object_ids(Subset(Numbered(2), [1]), 0) is object_ids(Numbered(2), 0) is None
+    assert cases(Subset(Numbered(2), [1])) == cases(Numbered(2)) == []

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pixelkin.errors import PixelkinError
-from pixelkin.evaluation.semantic import VolumeScores, surface_distances_mm, volume_scores
+from pixelkin.evaluation.semantic import (
+    LITS_STRUCTURES,
+    SemanticEvaluation,
+    VolumeScores,
+    structures_of,
+    surface_distances_mm,
+    volume_scores,
+)
 from pixelkin.structures import IGNORE
 
 SPACING = (2.5, 0.7, 0.9)
@@ -167,3 +174,51 @@ def test_mistakes_of_the_caller():
         VolumeScores({"liver": ()})
     with pytest.raises(PixelkinError, match="differ; merge scores of the same"):
         scores.merge(VolumeScores({"liver": (1,)}))
+
+
+def test_a_case_without_spacing_has_no_distance():
+    truth = np.zeros((4, 4, 4), int)
+    truth[1:3, 1:3, 1:3] = 2
+    scores = VolumeScores()
+    scores.update(truth, np.roll(truth, 1, axis=0), spacing_mm=(2, 1, 1), name="a")
+    with_all = scores.compute()
+    scores.update(truth, np.roll(truth, 1, axis=1), spacing_mm=None, name="b")
+    values = scores.compute()
+    assert values["no_spacing/liver"] == 1
+    assert not any(key.startswith("no_spacing") for key in with_all)
+    assert values["ASSD/liver"] == with_all["ASSD/liver"] > 0
+    assert values["Dice_per_case/liver"] == pytest.approx(0.5)
+    assert values["one_sided/liver"] == 0
+    rows = scores.by_case()
+    assert [(row["case"], row["structure"]) for row in rows] == [
+        (case, structure) for case in "ab" for structure in ("liver", "tumour")
+    ]
+    assert math.isnan(rows[2]["MSSD"])
+    assert rows[0]["ASSD"] == with_all["ASSD/liver"]
+
+
+def test_structures_of_classes():
+    assert structures_of(("background", "liver", "tumour")) == dict(LITS_STRUCTURES)
+    assert structures_of(("background", "liver")) == {"liver": (1,)}
+    assert structures_of(("kidney", "air"), background=["air"]) == {"kidney": (0,)}
+    with pytest.raises(PixelkinError, match="all of background are background"):
+        structures_of(("background",))
+
+
+def test_volumes_beside_other_measures():
+    truth = np.zeros((2, 3, 3), int)
+    truth[:, 1] = 1
+    both, first, second = (
+        SemanticEvaluation(("background", "liver"), measures=["volumes", "overlap"])
+        for _ in range(3)
+    )
+    for one in (both, first):
+        one.update_volume(truth, truth, spacing_mm=SPACING, name="a")
+    for one in (both, second):
+        one.update_volume(truth, truth[::-1] * 0, spacing_mm=SPACING, name="b")
+    first.merge(second)
+    assert first.names == ["overlap", "volumes"]
+    assert first.compute() == pytest.approx(both.compute(), nan_ok=True)
+    assert both.compute()["volumes/Dice_per_case/liver"] == 0.5
+    with pytest.raises(PixelkinError, match="'volumes' is not among the measures"):
+        SemanticEvaluation(("a", "b")).update_volume(truth, truth, spacing_mm=None)
