@@ -77,15 +77,17 @@ def _classes(name: str) -> _Check:
     return lambda place, report, each: check_class_maps(name, place.path, report, each)
 
 
-def _both(objects: Callable[[Path, Report, Progress], None], sign: str, name: str) -> _Check:
-    """Objects where `sign` shows them, and class maps where the data set has those."""
+def _both(
+    name: str, objects: Callable[[Path, Report, Progress], None], *, sign: str, maps_sign: str
+) -> _Check:
+    """Objects and class maps, each where its sign lies; both where neither does."""
 
     def check(place: _Place, report: Report, each: Progress) -> None:
-        lies_in = SEMANTIC_FORMATS[name].lies_in
-        has_maps = lies_in is not None and lies_in(place.path)
-        if any(place.path.glob(sign)) or not has_maps:
+        has_maps = any(place.path.glob(maps_sign))
+        has_objects = any(place.path.glob(sign))
+        if has_objects or not has_maps:
             objects(place.path, report, each)
-        if has_maps:
+        if has_maps or not has_objects:
             seen, report.images = report.images, 0
             check_class_maps(name, place.path, report, each)
             report.images = max(seen, report.images)
@@ -107,8 +109,15 @@ FORMATS: dict[str, _Check] = {
     "pngs": _pngs,
     "penn-fudan": lambda place, report, each: check_penn_fudan(place.path, report, each),
     "nuclei": lambda place, report, each: check_nuclei(place.path, report, each),
-    "voc": _both(check_voc, "SegmentationObject", "voc"),
-    "cityscapes": _both(check_cityscapes, "gtFine/*/*/*_instanceIds.png", "cityscapes"),
+    "voc": _both(
+        "voc", check_voc, sign="SegmentationObject", maps_sign="ImageSets/Segmentation/*.txt"
+    ),
+    "cityscapes": _both(
+        "cityscapes",
+        check_cityscapes,
+        sign="gtFine/*/*/*_instanceIds.png",
+        maps_sign="gtFine/*/*/*_labelIds.png",
+    ),
     "cvppp": _cvppp,
     "pngs-classes": _pngs_classes,
 } | {name: _classes(name) for name in SEMANTIC_FORMATS if name not in ("pngs", "voc", "cityscapes")}

@@ -17,14 +17,16 @@ from pixelkin.data.class_maps.files import ClassMapFiles, faults_noted
 from pixelkin.data.class_maps.index_png import MapError, draws_unknown, only_0_and_255
 from pixelkin.data.class_maps.lits import Lits
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, Place
-from pixelkin.data.reading import image_size_hw, read_indices
+from pixelkin.data.reading import image_size_hw, read_image, read_indices
 from pixelkin.data.source import SemanticSource
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
 
 _DEFAULT_FIX = "use the file that the data set ships, or leave the still out"
 _NONE = "choose the folder that holds the data set, and see that its maps lie where they should"
-_BINARY = "see whether 255 is an object here: it reads as unknown, and 0 as the class of value 0"
+_BINARY = "see whether 255 is an object here: both values mean something else in this data set"
+_DIM = "make skin white (255): what is darker than half is background"
+_PART = "add the maps of this part, or remove its images"
 _UNPLACED = "look at a slice: without an affine nobody knows which way the volume lies"
 _UNITS = "convert the volume to Hounsfield units, in which air is -1000"
 
@@ -34,12 +36,22 @@ _WHITE_IS_A_CLASS = frozenset({"pratheepan"})
 _SLAB = 64
 """Slices of a volume that are read at once: each read of a packed one starts from its first."""
 
-# Messages of loaders begin with the file, or with what it is.
-_BEGINS = (
-    re.compile(r"cannot read the [\w -]+? (?P<where>/.+?|[^:]+?): (?P<what>.*)"),
-    re.compile(r"no (?:[\w -]+ )?(?:file|folder) (?P<where>.+?): (?P<what>.*)"),
-    re.compile(r"(?P<where>.+?) (?P<what>(?:has|holds|is|lists|says) .*)"),
-)
+_FOUND = {
+    r"cannot read the [\w -]+? (?P<where>/.+?|[^:]+?): (?P<what>.*)": "cannot be read: {}",
+    r"no image of (?P<where>.+?) has a map in (?P<what>.*)": "no image has a map in {}",
+    r"no (?:[\w -]+ )?(?:file|folder) (?P<where>.+?): (?P<what>.*)": "is not there: {}",
+    r"split (?P<what>.+?) is unknown in (?P<where>.+?): .*": "holds no maps of part {}",
+    r"(?:mask )?(?P<where>.+?) (?P<what>(?:has|holds|is|lists|says) .*)": "{}",
+}
+"""How messages of loaders begin → what is left of them beside the place."""
+
+_FIXES = {
+    "write it again as one": "save the map as a PNG of indices, in a palette or in grey",
+    "say stored_axes='LPS' if you know it": "write the sform into its header, as that of its scan",
+    "add it": "add the file, or remove the image",
+    "add it, or remove the image": "add the label file, or remove the image",
+}
+"""Fixes that need the sentence before → such that stand alone."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +87,13 @@ def check_class_maps(name: str, root: Path, report: Report, each: Progress) -> N
             continue
         report.classes.add(labels, still.source.class_names)
         report.empty_images += not (labels != IGNORE).any()
-        if name not in _WHITE_IS_A_CLASS and _is_binary(still.map, labels):
+        place = report.place(still.map)
+        if name in _WHITE_IS_A_CLASS:
+            if not labels.any() and (brightest := int(read_image(still.map).max())):
+                report.warning(place, f"is dark throughout, {brightest} at most", fix=_DIM)
+        elif _is_binary(still.map, labels):
             what = "holds nothing but 0 and 255, as a binary mask does"
-            report.warning(report.place(still.map), what, fix=_BINARY)
+            report.warning(place, what, fix=_BINARY)
 
 
 def _opened(name: str, root: Path, report: Report) -> list[SemanticSource]:
@@ -157,15 +173,15 @@ def explained(
     text, _, fix = str(error).rpartition("; ")
     if not text:
         text, fix = fix, _DEFAULT_FIX
-    for begin in _BEGINS:
-        found = begin.fullmatch(text)
+    fix = _FIXES.get(fix, fix)
+    for begin, left in _FOUND.items():
+        found = re.fullmatch(begin, text)
         if found and (path is None or found["where"] == str(path)):
-            what = found["what"]
-            if begin is _BEGINS[0]:
-                what = f"cannot be read: {what}"
-            elif begin is _BEGINS[1]:
-                what = f"is not there: {what}"
-            return report.place(Path(found["where"])), _short(what, report), fix
+            what = left.format(_short(found["what"], report))
+            if begin.startswith("split"):
+                # The loader takes it for a slip of the pen; here the images are there.
+                fix = _PART
+            return report.place(Path(found["where"])), what, fix
     where = report.place(report.root) if path is None else report.place(path)
     return where, _short(text, report), fix
 

@@ -1,5 +1,6 @@
 """Every format of class maps: sound sets pass, and planted faults are all found and named."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def test_volumes_without_affine_with_fractions_and_of_other_sizes(tmp_path: Path
 
     def unplaced(path: Path) -> None:
         image = nibabel.load(path)
-        image = nibabel.Nifti1Image(np.asarray(image.dataobj), None, image.header)
+        image = nibabel.Nifti1Image(np.array(image.dataobj), None, image.header)
         image.header["qform_code"] = image.header["sform_code"] = 0
         nibabel.save(image, path)
 
@@ -188,7 +189,7 @@ def test_volumes_without_affine_with_fractions_and_of_other_sizes(tmp_path: Path
     unplaced(tmp_path / "volume-3.nii")
     save("volume-4.nii", hounsfield, np.eye(4))
     flat = nibabel.load(tmp_path / "volume-5.nii")
-    flat = nibabel.Nifti1Image(np.asarray(flat.dataobj), None, flat.header)
+    flat = nibabel.Nifti1Image(np.array(flat.dataobj), None, flat.header)
     flat.header["sform_code"], flat.header["qform_code"], flat.header["srow_y"] = 1, 0, 0
     nibabel.save(flat, tmp_path / "volume-5.nii")
     (tmp_path / "segmentation-6.nii").write_bytes(b"")
@@ -241,3 +242,60 @@ def test_camvid_in_colours_and_all_faulty_files_at_once(tmp_path: Path) -> None:
     assert "the colour (1, 2, 3) at x 0, y 0" in found[3][1]
     assert report.classes is not None
     assert report.classes.pixels["Road"] == 24
+
+
+def test_skin_that_is_not_white_and_deep_masks(tmp_path: Path) -> None:
+    MAKERS["pratheepan"](tmp_path)
+    path = a_map("pratheepan", tmp_path)
+    place = str(path.relative_to(tmp_path))
+    Image.fromarray(np.ones((SIZE[1], SIZE[0]), np.uint8)).save(path)
+    dim = [p for p in problems("pratheepan", tmp_path) if p.where == place]
+    assert [(p.what, p.severity) for p in dim] == [("is dark throughout, 1 at most", "warning")]
+    Image.fromarray(np.full((SIZE[1], SIZE[0]), 65535, np.uint16)).save(path)
+    deep = [p for p in problems("pratheepan", tmp_path) if p.where == place]
+    assert [p.what for p in deep] == ["has pixels of mode I;16: expected 8 bits per channel"]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "where", "what"),
+    [
+        ("camvid", "trainannot", ".", "holds no maps of part 'train'"),
+        ("coco-stuff", "stuffthingmaps/train2017", "stuffthingmaps", "no maps of part 'train2017'"),
+        ("bdd", "labels/sem_seg/masks/train", "labels/sem_seg/masks", "no maps of part 'train'"),
+        ("kitti", "training/semantic", "training/semantic", "is not there: expected KITTI's"),
+        ("voc", "SegmentationClass", "SegmentationClass", "is not there: expected the VOC layout"),
+        ("sceneparse", "annotations/training", "annotations/training", "is not there"),
+    ],
+)
+def test_missing_folders_of_maps_are_told(
+    tmp_path: Path, name: str, gone: str, where: str, what: str
+) -> None:
+    MAKERS[name](tmp_path)
+    shutil.rmtree(tmp_path / gone)
+    found = [p for p in problems(name, tmp_path) if p.where == where]
+    assert len(found) == 1
+    assert what in found[0].what
+
+
+def test_ade20k_images_without_maps_and_annotations_that_cannot_be_read(tmp_path: Path) -> None:
+    MAKERS["ade20k"](tmp_path)
+    image = one(tmp_path / "images" / "ADE" / "training", "*.jpg")
+    alone = image.with_name("ADE_train_00000002.jpg")
+    shutil.copy(image, alone)
+    image.with_suffix(".json").write_text("{")
+    texts = {Path(p.where).name: p.what for p in problems("ade20k", tmp_path)}
+    assert texts[alone.name] == "has no *_seg.png"
+    assert texts[image.with_suffix(".json").name].startswith("cannot be read: ")
+
+
+def test_parts_without_published_maps_are_no_fault(tmp_path: Path) -> None:
+    MAKERS["voc"](tmp_path)
+    (tmp_path / "ImageSets" / "Segmentation" / "test.txt").write_text("unseen\n")
+    MAKERS["bdd"](tmp_path / "bdd")
+    picture(tmp_path / "bdd" / "images" / "10k" / "test" / "b.jpg")
+    for name, root in (("voc", tmp_path), ("bdd", tmp_path / "bdd")):
+        assert [p for p in problems(name, root) if p.severity == "error"] == []
+    # A list is not to name what is not there.
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("a\nunseen\n")
+    found = [p for p in problems("voc", tmp_path) if p.severity == "error"]
+    assert [p.where for p in found] == ["JPEGImages/unseen.jpg"]

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_sets import write_yolo
+from tiny_class_map_sets import make_kitti, make_pngs
 
+from pixelkin.checking.check import FORMATS
+from pixelkin.cli.app import main
 from pixelkin.cli.check import check
 from pixelkin.errors import PixelkinError
 
@@ -65,3 +69,46 @@ def test_json_holds_every_problem(faulty: Path, capsys) -> None:
         "fix": "draw a simple outline; an object with holes needs RLE or an index PNG",
         "severity": "warning",
     }
+
+
+def test_pixels_of_classes_are_counted(tmp_path: Path, capsys) -> None:
+    make_pngs(tmp_path)
+    Image.new("L", (6, 4), 255).save(tmp_path / "masks" / "b.png")
+    Image.new("RGB", (6, 4), (9, 9, 9)).save(tmp_path / "images" / "b.png")
+    (tmp_path / "classes.txt").write_text("road\nsky\nignore: 255\n")
+    assert check(f"pngs:{tmp_path}") == 0
+    assert capsys.readouterr().out == (
+        "class             pixels    share   images\n"
+        "road                  23  47.92 %        1\n"
+        "sky                    1   2.08 %        1\n"
+        "unknown               24  50.00 %\n"
+        "\n"
+        "no problem in 2 images, 24 pixels of 2 classes (1 image with unknown pixels only)\n"
+    )
+    assert check(f"pngs:{tmp_path}", json=True) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == {
+        "pixels": {"road": 23, "sky": 1}, "images": {"road": 1, "sky": 1}, "unknown": 24,
+    }  # fmt: skip
+
+
+def test_faults_of_class_maps_by_the_command_line(tmp_path: Path, capsys) -> None:
+    make_kitti(tmp_path)
+    for name in ("b", "c"):
+        Image.new("RGB", (6, 4), (1, 2, ord(name))).save(
+            tmp_path / "training" / "image_2" / f"{name}.png"
+        )
+    Image.new("L", (6, 4), 99).save(tmp_path / "training" / "semantic" / "b.png")
+    assert main(["check", str(tmp_path), "--quiet"]) == 1
+    assert capsys.readouterr().out.startswith(
+        "1 error: add the label file, or remove the image\n"
+        "  training/image_2/c.png  has no label file: expected training/semantic/c.png\n"
+        "\n"
+        "1 error: use the file that the data set ships\n"
+        "  training/semantic/b.png  holds 99 in 24 pixels: expected label ids 0 to 33, or 255 for"
+    )
+
+
+def test_help_names_all_formats(capsys) -> None:
+    main(["check", "--help"])
+    words = capsys.readouterr().out.replace(",", " ").replace(".", " ").split()
+    assert [name for name in FORMATS if name not in words] == []

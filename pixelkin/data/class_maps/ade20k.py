@@ -20,6 +20,7 @@ from pixelkin.data.class_maps.files import (
     ClassMapFiles,
     class_table,
     classes_of,
+    faults_are_noted,
     one_still,
 )
 from pixelkin.data.instances.instance_png import rles_by_id
@@ -235,6 +236,11 @@ def _files(root: str | os.PathLike[str], split: str, kind: str) -> dict[str, tup
             if not image.is_file():
                 raise PixelkinError(f"{path} has no image: expected {image.name}; add it")
             files[image.stem] = (image, path)
+    if kind == "seg" and faults_are_noted():
+        for image in sorted((base / split).rglob("[!.]*.jpg")):
+            with one_still():
+                if not image.with_name(f"{image.stem}_seg.png").is_file():
+                    raise PixelkinError(f"{image} has no *_seg.png; add it, or remove the image")
     return files
 
 

@@ -40,6 +40,11 @@ def faults_noted() -> Iterator[list[PixelkinError]]:
         _FAULTS.reset(token)
 
 
+def faults_are_noted() -> bool:
+    """Whether to look also for what harms no loader, such as files that belong to no still."""
+    return _FAULTS.get() is not None
+
+
 @contextmanager
 def one_still() -> Iterator[None]:
     """Around what finds the files of one still: an error within leaves it out where noted."""
@@ -217,12 +222,11 @@ def paired_files(
 
 
 def _note_unused(masks: Path, mask_suffix: str, used: set[Path]) -> None:
-    """Tell of maps that have no image, which harm nobody but are seldom meant."""
-    if _FAULTS.get() is None:
-        return
-    for path in sorted(set(masks.glob(f"[!.]*{mask_suffix}.png")) - used):
-        with one_still():
-            raise PixelkinError(f"{path} has no image; add the image, or remove the label file")
+    """Tell of maps that have no image."""
+    if faults_are_noted():
+        for path in sorted(set(masks.glob(f"[!.]*{mask_suffix}.png")) - used):
+            with one_still():
+                raise PixelkinError(f"{path} has no image; add the image, or remove the label file")
 
 
 def _no_mask(image: Path, mask: Path) -> PixelkinError:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
-from pixelkin.data.class_maps.files import ClassMapFiles, paired_files
+from pixelkin.data.class_maps.files import REMEDY, ClassMapFiles, paired_files
 from pixelkin.data.reading import decoded, open_image, require_size
 from pixelkin.errors import PixelkinError
 
@@ -66,6 +66,11 @@ def read_skin(path: Path, *, size_hw: tuple[int, ...]) -> Int64[np.ndarray, "h w
     def decode() -> Int64[np.ndarray, "h w"]:
         with open_image(path) as image:
             require_size(path, (image.height, image.width), size_hw)
+            if image.mode.startswith(("I", "F")):
+                # Pillow would clip deeper pixels to white.
+                raise PixelkinError(
+                    f"{path} has pixels of mode {image.mode}: expected 8 bits per channel; {REMEDY}"
+                )
             # Straight to grey, palettes and alpha would do otherwise than what one sees.
             grey: Image.Image = image.convert("RGB").convert("L")
             return (np.asarray(grey) >= _HALF).astype(np.int64)

@@ -240,7 +240,7 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         _camvid,
         "<split>/ and <split>annot/, or 701_StillsRaw_full/ and LabeledApproved_full/",
         _camvid_lies_in,
-        parts=("*annot/", "*_labels/"),
+        parts=("*annot/", "*_labels/", "train/", "val/"),
     ),
     "voc": SemanticFormat(
         _voc,
@@ -326,7 +326,7 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         _of_split(CocoStuff),
         "<split>/ and stuffthingmaps/<split>/",
         has_all("stuffthingmaps"),
-        parts=("stuffthingmaps/*/", "annotations/*/"),
+        parts=("stuffthingmaps/*/", "annotations/*/", "train2017/", "val2017/"),
     ),
     "ccp": SemanticFormat(
         _ccp,
