@@ -16,6 +16,7 @@ from torch import nn
 
 from pixelkin.checkpoint import (
     CONFIG,
+    bad_key,
     check_described,
     load_into,
     load_state,
@@ -129,8 +130,13 @@ def build_segmenter(
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
 ) -> SemanticSegmenter:
-    """A model under the class names of its configuration; options as of `SemanticSegmenter`."""
+    """A model under the class names of its configuration; options as of `SemanticSegmenter`.
+
+    A model with "window_px" in its configuration is never given more at a time, whatever `tile_px`.
+    """
     names = tuple(config["class_names"])
+    if window_px := config.get("window_px"):
+        tile_px = min(tile_px or window_px, window_px)
     return SemanticSegmenter(
         model, class_names=names, device=device, tile_px=tile_px, scales=scales, flip=flip
     )
@@ -157,6 +163,9 @@ def load_semantic_segmenter(
     folder = resolve(source)
     config = read_config(folder)
     check_described(config, folder / CONFIG, example="road")
+    window_px = config.get("window_px", 1)
+    if not isinstance(window_px, int) or window_px < 1:
+        raise bad_key(folder / CONFIG, "window_px", window_px, "pixels, such as 512")
     try:
         model = build_network(config)
     except PixelkinError as error:

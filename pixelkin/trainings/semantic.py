@@ -112,6 +112,8 @@ def semantic_training(
     torch.manual_seed(optimisation.seed)
     optimisation = optimisation.at_rate(NETWORKS[network].learning_rate)
     description = described(network, class_names, options.chosen())
+    if NETWORKS[network].far_taps:
+        description["window_px"] = windows.crop_px
     started = start_network(description, optimisation.weights)
     optimizer = _adamw(started, optimisation)
     class_weights = median_frequency_weights(samples, len(class_names)) ** balance.class_balance

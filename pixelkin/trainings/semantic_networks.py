@@ -34,18 +34,23 @@ class KnownNetwork:
         architecture: key of `semantic.checkpoints.ARCHITECTURES`.
         learning_rate: at which AdamW trains it well; without batch normalisation a low one.
         options: of its constructor.
+        far_taps: whether it has atrous filters that reach beyond a usual training window. What
+            they weigh there was never learnt, so in use it is given windows of the same size. (The
+            paper's remark on 3×3 filters that degenerate to 1×1: L.-C. Chen et al., "Rethinking
+            Atrous Convolution for Semantic Image Segmentation", 2017, section 3.3.)
     """
 
     architecture: str
     learning_rate: float
     options: Mapping[str, Any] = field(default_factory=dict)
+    far_taps: bool = False
 
 
 NETWORKS: dict[NetworkName, KnownNetwork] = {
     "light": KnownNetwork("semantic_light", 2e-3),
     "timm-fcn": KnownNetwork("semantic_timm_fcn", 2e-3),
-    "deeplab-v3-plus": KnownNetwork("semantic_deeplab_v3_plus", 1e-3),
-    "deeplab-v2": KnownNetwork("semantic_deeplab_v2", 5e-4),
+    "deeplab-v3-plus": KnownNetwork("semantic_deeplab_v3_plus", 1e-3, far_taps=True),
+    "deeplab-v2": KnownNetwork("semantic_deeplab_v2", 5e-4, far_taps=True),
     # The paper's has no batch normalisation, with which photos are learned in far fewer steps.
     "unet": KnownNetwork("semantic_unet", 1e-3, {"batch_norm": True}),
     "segnet": KnownNetwork("semantic_segnet", 1e-3),

@@ -62,8 +62,18 @@ def test_mistakes_are_told(tmp_path):
         load_semantic_segmenter(tmp_path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("class_names", "sky"), ("network", ["width"])])
+@pytest.mark.parametrize(
+    ("key", "value"), [("class_names", "sky"), ("network", ["width"]), ("window_px", 0)]
+)
 def test_a_damaged_configuration_names_file_and_key(tmp_path, key, value):
     save_semantic_model(build_network(CONFIG), tmp_path, {**CONFIG, key: value}, "")
     with pytest.raises(PixelkinError, match=rf"config\.json: {key} is"):
         load_semantic_segmenter(tmp_path)
+
+
+def test_a_model_of_windows_is_given_no_more_at_a_time(tmp_path):
+    windowed = {**CONFIG, "window_px": 32}
+    save_semantic_model(build_network(CONFIG), tmp_path, windowed, "")
+    assert load_semantic_segmenter(tmp_path, device="cpu").tile_px == 32
+    assert load_semantic_segmenter(tmp_path, device="cpu", tile_px=0).tile_px == 32
+    assert load_semantic_segmenter(tmp_path, device="cpu", tile_px=16).tile_px == 16

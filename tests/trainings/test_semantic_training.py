@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from pixelkin.trainings.semantic import (
 from pixelkin.trainings.semantic_networks import (
     NETWORKS,
     KnownNetwork,
+    NetworkName,
     NetworkOptions,
     described,
     start_network,
@@ -212,6 +214,17 @@ def test_every_name_of_the_command_line_makes_its_network():
             assert model.valid_size((side, side)) == (side, side)
     with pytest.raises(PixelkinError, match="no option stepps"):
         parse_recipe_options(TRAININGS["unet"], {"data": "x", "stepps": "3"})
+
+
+def test_far_taps_are_used_on_windows_of_the_size_they_learnt_on():
+    def config(name: NetworkName, options: NetworkOptions) -> dict[str, Any]:
+        return semantic_training(
+            [Stills(1)[0]], name, class_names=NAMES, options=options, windows=Windows(crop_px=64)
+        ).config
+
+    small = NetworkOptions(backbone="tf_efficientnet_lite0", channels=8)
+    assert config("deeplab-v3-plus", small)["window_px"] == 64
+    assert "window_px" not in config("unet", NetworkOptions(channels=2))
 
 
 def test_options_that_a_network_has_not_are_refused():
