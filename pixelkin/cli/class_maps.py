@@ -161,6 +161,7 @@ def evaluate_class_maps(
     stages: Stages,
 ) -> int:
     """Judge semantic models; prints a table per model, or one JSON object."""
+    from pixelkin.cli.instances import seen_in_training
     from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, recognised_semantic
     from pixelkin.data.instances.sources import format_and_path
     from pixelkin.evaluation.semantic import VOLUMES
@@ -172,6 +173,9 @@ def evaluate_class_maps(
     format_name = named or recognised_semantic(path)
     # All are loaded first: a missing checkpoint must not show after an hour of another.
     segmenters = {name: averaging.load(name, device=device, tile_px=stills.tile) for name in models}
+    if stills.validation is None:
+        for hint in filter(None, (seen_in_training(name, source) for name in models)):
+            stages.say(hint)
     chosen = [word.strip() for word in stills.measures.split(",") if word.strip()] or None
     done: dict[str, dict[str, float]] = {}
     with ExitStack() as stack:

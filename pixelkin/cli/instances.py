@@ -15,7 +15,7 @@ from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
-    from pixelkin.data.source import InstanceSource
+    from pixelkin.data.source import InstanceSource, Source
     from pixelkin.instances.segmenter import Segmenter
 
 
@@ -99,7 +99,7 @@ def evaluate_stills(
     return 0
 
 
-def seen_in_training(model: str, source: InstanceSource) -> str:
+def seen_in_training(model: str, source: Source[Any]) -> str:
     """What to tell of a model that was trained on a part of `source`; empty where nothing is known.
 
     The run.json beside the checkpoint says how many stills were trained on and held out. It is

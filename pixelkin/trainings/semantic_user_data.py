@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pixelkin.data.class_maps.sources import open_semantic_source
+from pixelkin.data.class_maps.sources import open_semantic_source, semantic_parts
 from pixelkin.data.memory import InMemory
 from pixelkin.data.source import SemanticSource, split_source
 from pixelkin.engine import Training
@@ -36,8 +36,8 @@ VALIDATION = 0.2
 MEMORY_BYTES = 4 << 30
 """Stills that need more are read from disk at every visit."""
 
-JUDGING = ("val", "validation")
-"""What data sets call the part that judges."""
+JUDGING = ("val",)
+"""How the names of parts begin that judge: val, validation, val2017."""
 
 SHOWN = 4
 """Stills that are shown at validations."""
@@ -73,14 +73,20 @@ class MapStills:
             data, images=self.images, masks=self.masks, split=split, classes=named
         )
 
+    @property
+    def share(self) -> float:
+        """Held out by name, where no part of the data judges."""
+        return VALIDATION if self.validation is None else self.validation
+
     def own_judges(self, data: str) -> SemanticSource | None:
-        """The part that the data set itself keeps for judging; None where it has none."""
-        for name in JUDGING:
-            try:
-                return self.open(data, name)
-            except PixelkinError:
-                continue
-        return None
+        """The part that the data set itself keeps for judging; None where it has none.
+
+        Raises:
+            PixelkinError: it has one, which cannot be read.
+        """
+        names = semantic_parts(data)
+        own = [name for start in JUDGING for name in names if name.lower().startswith(start)]
+        return self.open(data, own[0]) if own else None
 
     def parts(self, data: str) -> tuple[SemanticSource, SemanticSource | None]:
         """What trains and what judges; they have no still in common.
@@ -99,8 +105,7 @@ class MapStills:
         held_out = self.own_judges(data) if self.validation is None else None
         if held_out is not None and not set(held_out.names) & set(train.names):
             return train, held_out
-        share = VALIDATION if self.validation is None else self.validation
-        return split_source(train, validation=share) if share > 0 else (train, None)
+        return split_source(train, validation=self.share) if self.share > 0 else (train, None)
 
 
 def train_on_maps(
@@ -193,7 +198,7 @@ def map_recipe(
         optimisation=optimisation,
         windows=windows,
         balance=balance,
-        config={"data": data},
+        config={"data": data, "validation": stills.share},
     )
 
 

@@ -95,6 +95,19 @@ def test_evaluate_gives_the_numbers_of_the_library(model, stills, tmp_path, caps
     assert "mIoU" in capsys.readouterr().out
 
 
+def test_evaluate_tells_of_stills_that_the_model_may_have_seen(model, stills, tmp_path, capsys):
+    run = tmp_path / "run"
+    save_semantic_model(build_network(CONFIG), run / "model", CONFIG, "")
+    config = {**CONFIG, "samples": 1, "held_out": 1, "validation": 0.5}
+    (run / "run.json").write_text(json.dumps({"config": config}))
+    evaluate(f"pngs:{stills}", machine=Machine(model=str(run / "model")))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "judging all 2 images, 1 of which the model may have been trained on" in told
+    assert "--validation 0.5" in told
+    evaluate(f"pngs:{stills}", machine=Machine(model=str(model)))
+    assert "may have been trained" not in capsys.readouterr().err
+
+
 def test_options_of_the_other_kind_are_refused(model, stills, tmp_path):
     images, out = stills / "images", tmp_path / "out"
     with pytest.raises(PixelkinError, match="--min-score is for instance models"):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from semantic_stand_ins import Padded, Unpadded
+from tiny_class_map_sets import make_camvid, make_coco_stuff
 
 from pixelkin.data.semantic_crops import collate_semantic
 from pixelkin.engine import parse_recipe_options, train
@@ -248,3 +249,14 @@ def test_own_validation_part_is_held_out(shared_data: Path):
     assert MapStills(validation=0).parts(data)[1] is None
     with pytest.raises(PixelkinError, match="leave one out"):
         MapStills(judged="val", validation=0.1).parts(data)
+
+
+def test_a_broken_validation_part_is_told_and_one_with_a_year_is_found(tmp_path: Path):
+    make_camvid(tmp_path / "camvid")
+    (tmp_path / "camvid" / "valannot" / "a.png").unlink()
+    with pytest.raises(PixelkinError, match=r"a\.png"):
+        MapStills().own_judges(f"camvid:{tmp_path / 'camvid'}")
+    make_coco_stuff(tmp_path / "coco")
+    own = MapStills().own_judges(f"coco-stuff:{tmp_path / 'coco'}")
+    assert own is not None
+    assert len(own) == 1

@@ -189,8 +189,8 @@ class SemanticFormat:
         layout: what lies at its path, for help and messages.
         lies_in: whether a folder shows this layout; None where another format has the same one
             and is what a bare path means.
-        parts: patterns of the lists or folders that are named as the parts of a data set; none
-            where it is all one.
+        parts: patterns of the lists or folders that belong to the parts of a data set, which are
+            named by what stands for the first star; none where it is all one.
     """
 
     make: _Maker
@@ -200,10 +200,21 @@ class SemanticFormat:
 
     def part_names(self, root: Path) -> list[str]:
         """Names of the parts, or splits, of the data set at `root`; none where it is all one."""
-        found = {path.name for pattern in self.parts for path in root.glob(pattern)}
+        found = {
+            path.relative_to(root).parts[_place_of_star(pattern)]
+            for pattern in self.parts
+            for path in root.glob(pattern)
+        }
         for ending in (".txt", "annot", "_labels"):
             found = {name.removesuffix(ending) for name in found}
         return sorted(name for name in found if name and not name.startswith("."))
+
+
+def _place_of_star(pattern: str) -> int:
+    """Which component of a pattern has the star; the last one where none has."""
+    components = pattern.rstrip("/").split("/")
+    starred = (place for place, text in enumerate(components) if "*" in text)
+    return next(starred, len(components) - 1)
 
 
 def _camvid_lies_in(folder: Path) -> bool:
@@ -235,6 +246,7 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         _pngs,
         "images/, masks/ with one index PNG per image, and classes.txt with one name a line",
         _pngs_lie_in,
+        parts=("images/*/", "*/images/"),
     ),
     "camvid": SemanticFormat(
         _camvid,
@@ -377,6 +389,16 @@ def open_semantic_source(
     name, path = format_and_path(spec, SEMANTIC_FORMATS)
     place = Place(path, images, masks, split, classes)
     return SEMANTIC_FORMATS[name or recognised_semantic(path)].make(place)
+
+
+def semantic_parts(spec: str | os.PathLike[str]) -> list[str]:
+    """Names of the parts, or splits, of the data set at `spec`; none where it is all one.
+
+    Raises:
+        PixelkinError: as `open_semantic_source` of the format.
+    """
+    name, path = format_and_path(spec, SEMANTIC_FORMATS)
+    return SEMANTIC_FORMATS[name or recognised_semantic(path)].part_names(path)
 
 
 def recognised_semantic(path: Path) -> str:

@@ -9,6 +9,7 @@ from pixelkin.data.class_maps.sources import (
     SEMANTIC_FORMATS,
     open_semantic_source,
     recognised_semantic,
+    semantic_parts,
 )
 from pixelkin.errors import PixelkinError
 
@@ -101,3 +102,16 @@ def test_real_parts_open(shared_data: Path) -> None:
     assert open_semantic_source(shared_data / "camvid").class_names == CAMVID_CLASSES
     source = open_semantic_source(f"ccp:{shared_data / 'ccp'}", classes=["skin", "hair"])
     assert source.class_names == ("background", "skin", "hair")
+
+
+@pytest.mark.parametrize("layout", ["images/{}", "{}/images"])
+def test_parts_of_folders_of_pngs_by_name(tmp_path: Path, layout: str) -> None:
+    for part in ("train", "val"):
+        picture(tmp_path / layout.format(part) / "a.jpg")
+    assert semantic_parts(f"pngs:{tmp_path}") == ["train", "val"]
+
+
+def test_parts_that_other_formats_name(tmp_path: Path) -> None:
+    make_camvid(tmp_path)
+    assert semantic_parts(tmp_path) == ["train", "val"]
+    assert semantic_parts(f"kitti:{tmp_path}") == []
