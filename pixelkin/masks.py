@@ -34,6 +34,7 @@ from pixelkin.structures import (
 MAX_PIXELS = 100_000_000
 """Largest mask that is decoded: a small file can unpack to one that fills the memory."""
 
+_STRETCHED = {(2, 0): 85, (4, 0): 17}
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 _BROKEN_IMAGE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError)
 
@@ -272,7 +273,7 @@ def read_indexed_png(
     try:
         with Image.open(file) as image:
             _check_mask_header(file, image, size_hw)
-            mode, values = image.mode, np.asarray(image)
+            mode, values = image.mode, stored_values(file, image)
     except FileNotFoundError as error:
         raise PixelkinError(f"no mask at {file}; check the path") from error
     except PermissionError as error:
@@ -292,6 +293,25 @@ def read_indexed_png(
     if mode == "L" and IGNORE in narrow and ((narrow == 0) | (narrow == IGNORE)).all():
         narrow = (narrow == IGNORE).astype(np.uint8)
     return narrow
+
+
+def png_depth(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Bits a channel and colour type from the header of a PNG; None where it is none."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(26)
+    except OSError:
+        return None
+    is_png = len(header) == 26 and header.startswith(b"\x89PNG\r\n\x1a\n")
+    return (header[24], header[25]) if is_png else None
+
+
+def stored_values(path: str | os.PathLike[str], image: Image.Image) -> Shaped[np.ndarray, "h w"]:
+    """Pixels of the index PNG opened from `path`, as the file has them, whatever its bits."""
+    values = np.array(image)
+    # Pillow makes shades of grey of few bits: 15 of 15 would become 255.
+    stretched = _STRETCHED.get(png_depth(path) or (0, 0))
+    return values if stretched is None else values // np.uint8(stretched)
 
 
 def _check_mask_header(file: Path, image: Image.Image, size_hw: tuple[int, int] | None) -> None:

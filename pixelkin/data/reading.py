@@ -11,7 +11,7 @@ from jaxtyping import Int64, Integer, UInt8
 from PIL import Image, ImageOps
 
 from pixelkin.errors import PixelkinError
-from pixelkin.masks import MAX_PIXELS
+from pixelkin.masks import MAX_PIXELS, stored_values
 from pixelkin.structures import IGNORE
 
 MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -84,6 +84,8 @@ def read_indices(
 ) -> tuple[str, np.ndarray[Any, Any]]:
     """Pillow's mode of an index PNG and its pixels as stored, with no rule for 0 and 255.
 
+    Grey of 2 and 4 bits is of mode L too, and of one bit of mode 1, its pixels bool.
+
     Raises as `read_index_png` does.
     """
 
@@ -92,7 +94,7 @@ def read_indices(
             require_index(Path(path), image)
             if size_hw is not None:
                 require_size(Path(path), (image.height, image.width), size_hw)
-            return image.mode, np.array(image)
+            return image.mode, stored_values(path, image)
 
     return decoded(path, decode, kind="mask")
 

@@ -19,7 +19,7 @@ from jaxtyping import Int64, Integer, UInt8
 from pixelkin.data.class_maps.files import ClassMapFiles, class_table, paired_files
 from pixelkin.data.reading import decoded, open_image, require_size
 from pixelkin.errors import PixelkinError
-from pixelkin.masks import palette
+from pixelkin.masks import palette, png_depth, stored_values
 from pixelkin.structures import IGNORE
 
 CLASSES_FILE = "classes.txt"
@@ -40,7 +40,6 @@ FIX_BINARY = (
 )
 FIX_COLOUR = "save each pixel's class as a palette index or grey value; colours lose it"
 FIX_DEPTH = "save all maps with the same number of bits, from the source of their values"
-FIX_GREY = "save it with 8 bits a pixel: fewer are shades to most programs, not classes"
 FIX_CLASSES = "correct the class list, or the pixels"
 FIX_PNG = "save the map as PNG; lossy formats mix the values at every edge"
 
@@ -260,7 +259,7 @@ def read_class_map(
 
     Raises:
         MapError: the map has colours that are no rendering of the classes, a value that has no
-            class, nothing but 0 and 255, or grey of 2 or 4 bits.
+            class, or nothing but 0 and 255.
         PixelkinError: the file is missing, corrupt, or of another size than `size_hw`.
     """
     mode, stored = _read_pixels(path, size_hw)
@@ -313,7 +312,7 @@ def _read_pixels(path: Path, size_hw: tuple[int, ...] | None) -> tuple[str, np.n
             if size_hw is not None:
                 require_size(path, (image.height, image.width), size_hw)
             if image.mode in _INDEXED:
-                return image.mode, np.array(image)
+                return image.mode, stored_values(path, image)
             opaque = (
                 image.mode == "RGB" or np.asarray(image.getchannel("A")).min(initial=255) == 255
             )
@@ -323,11 +322,7 @@ def _read_pixels(path: Path, size_hw: tuple[int, ...] | None) -> tuple[str, np.n
                 raise MapError(path, what, FIX_COLOUR)
             return image.mode, np.array(image.convert("RGB"))
 
-    mode, pixels = decoded(path, decode, kind="map")
-    depth = png_depth(path)
-    if depth in ((2, _GREY), (4, _GREY)):
-        raise MapError(path, f"is grey of {depth[0]} bits a pixel", FIX_GREY)
-    return mode, pixels
+    return decoded(path, decode, kind="map")
 
 
 def _colour_values(
@@ -354,17 +349,6 @@ def _colour_values(
         raise MapError(path, what, FIX_COLOUR)
     drawn_values: Int64[np.ndarray, "h w"] = found[0][inverse]
     return drawn_values
-
-
-def png_depth(path: Path) -> tuple[int, int] | None:
-    """Bits a channel and colour type from the header of a PNG; None where it is none."""
-    try:
-        with open(path, "rb") as file:
-            header = file.read(26)
-    except OSError:
-        return None
-    is_png = len(header) == 26 and header.startswith(b"\x89PNG\r\n\x1a\n")
-    return (header[24], header[25]) if is_png else None
 
 
 def odd_depths(masks: Iterable[Path]) -> list[MapError]:
