@@ -139,15 +139,15 @@ def class_order(model: Sequence[str], source: Sequence[str]) -> Int64[np.ndarray
     Raises:
         PixelkinError: one of them has a class that the other has not.
     """
-    for have, lack, mend in (
-        (source, model, "choose a model of these classes"),
-        (model, source, "choose data of these classes"),
+    for have, side, lack, other in (
+        (source, "data", model, "model"),
+        (model, "model", source, "data"),
     ):
         alone = [name for name in have if name not in lack]
         if alone:
-            which = "the data has" if have is source else "the model has"
             raise PixelkinError(
-                f"{which} the class {alone[0]!r}, the other side knows {', '.join(lack)}; "
-                f"rename it, or {mend}"
+                f"the {side} has {len(have)} classes and the {other} {len(lack)}: of the {side}'s, "
+                f"{', '.join(map(repr, alone[:3]))} are not among the {other}'s, "
+                f"{', '.join(lack[:40])}; rename them, or choose another {other}"
             )
     return np.array([source.index(name) for name in model], np.int64)
