@@ -67,7 +67,7 @@ def test_iou_by_hand_whatever_the_order_of_classes():
 @pytest.mark.parametrize(
     ("names", "who"),
     [(("sky", "road"), "the data has 3 classes and the model 2: of the data's, 'tree'"),
-     (("sky", "road", "tree", "car"), "the model has 4 classes and the data 3: of the model's, 'car'")],
+     (("sky", "road", "tree", "car"), "the model has 4 classes and the data 3: of .* 'car'")],
 )  # fmt: skip
 def test_other_classes_are_refused(names, who):
     segmenter = SemanticSegmenter(Padded(len(names)), class_names=names)
