@@ -36,8 +36,9 @@ class SemanticSegmenter:
 
     Memory: an image whose longer side exceeds `tile_px` is taken in tiles, and `segment` keeps of
     each the classes alone. Tiled or not, the result is the same as long as `tile_px` is at least
-    twice as far as the network sees (`exact_tiles`). One that sees farther, or the whole image at
-    once, takes overlapping windows instead, and the result is another, though as good a, one.
+    twice as far as the network sees (`exact_tiles`), and of networks without padding always. One
+    that sees farther, or the whole image at once, takes overlapping windows instead, and the result
+    is another, though as good a, one.
 
     Args:
         model: a `SemanticNetwork`; set to evaluation mode, moved to `device`.
@@ -79,13 +80,21 @@ class SemanticSegmenter:
 
     @cached_property
     def radius_px(self) -> int | None:
-        """How far the network sees; None where it sees everything. Measured when first asked."""
-        return receptive_radius_px(self._network)
+        """How far the network sees; None where it sees everything. Measured when first asked.
+
+        What a network without padding sees is its margin, by definition, on its own grid
+        (`grid_px`).
+        """
+        return self._network.margin_px or receptive_radius_px(self._network)
 
     @property
     def exact_tiles(self) -> bool:
-        """Whether tiles give the very result of the whole image; else windows are taken."""
-        if self.radius_px is None or not self.tile_px:
+        """Whether tiles give the very result of the whole image; else windows are taken.
+
+        A network without padding is made for tiles, of any size: windows would have it see mirror
+        images at each of their borders (Ronneberger et al. 2015, figure 2).
+        """
+        if self.radius_px is None or not self.tile_px or self._network.margin_px:
             return self.radius_px is not None
         return tile_cost(self.radius_px, self.tile_px) <= DEAREST_TILE
 

@@ -80,7 +80,8 @@ def region_logits(
         image: RGB. Beyond it lies its mirror image for networks without padding, its border
             repeated for others.
         region: within the image.
-        radius_px: how far the network sees (`receptive_radius_px`).
+        radius_px: how far the network sees (`receptive_radius_px`); of one without padding no
+            more than its margin need be.
         device: where the model is; the logits stay there.
     """
     margin, grid = model.margin_px, grid_px(model)

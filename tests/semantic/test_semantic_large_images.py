@@ -7,6 +7,7 @@ from semantic_stand_ins import Padded
 from torch import nn
 
 from pixelkin.models.timm_segmentation import small_semantic_network, timm_fcn
+from pixelkin.models.unet import UNet
 from pixelkin.semantic import segmenter as room
 from pixelkin.semantic.segmenter import SemanticSegmenter
 from pixelkin.semantic.tiling import receptive_radius_px, tile_cost
@@ -89,3 +90,17 @@ def test_no_more_is_seen_at_a_time_than_a_tile_and_its_surroundings(pools_all):
         largest.append(max(seen))
         assert len(seen) >= (side / 256) ** 2
     assert largest[0] == largest[1] <= room.DEAREST_TILE * 256**2
+
+
+@pytest.mark.parametrize("tile_px", [64, 70, 128])
+def test_a_network_without_padding_is_exact_in_tiles_of_any_size(tile_px):
+    """Its margin is all that it sees: the overlap-tile strategy of Ronneberger et al., figure 2."""
+    torch.manual_seed(0)
+    model = UNet(3, channels=2).eval()
+    image = picture(130, 150)
+    whole = SemanticSegmenter(model, class_names=NAMES, tile_px=0).scores(image)
+    tiled = SemanticSegmenter(model, class_names=NAMES, tile_px=tile_px)
+    assert tiled.radius_px == model.margin_px == 92
+    assert tiled.exact_tiles
+    assert np.ptp(whole, axis=(1, 2)).max() > 1e-3
+    assert np.abs(tiled.scores(image) - whole).max() < 1e-5
