@@ -22,6 +22,7 @@ from pixelkin.data.class_maps.files import (
     one_still,
     read_byte_indices,
 )
+from pixelkin.data.class_maps.index_png import draws_unknown
 from pixelkin.data.instances.voc import VOC_CLASSES, listed_names, require_files
 from pixelkin.data.reading import decoded, refuse_binary, require_folder, require_size
 from pixelkin.errors import PixelkinError
@@ -48,7 +49,8 @@ class VocSemantic(ClassMapFiles):
 
     Raises:
         PixelkinError: a folder, or a file of an image, is missing, or the split is unknown; on
-            reading, a file is corrupt or no index PNG, sizes differ, or a pixel is no class.
+            reading, a file is corrupt or no index PNG, sizes differ, a pixel is no class, or a map
+            holds nothing but 0 and 255 without VOC's palette, which draws 255 as unknown.
     """
 
     def __init__(
@@ -69,7 +71,8 @@ class VocSemantic(ClassMapFiles):
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
         values = read_byte_indices(path, size_hw=size_hw)
-        refuse_binary(values, path, remedy=REMEDY)
+        if not draws_unknown(path):
+            refuse_binary(values, path, remedy=REMEDY)
         return classes_of(values, _TABLE, path, expected=f"0 to {_LAST} and {IGNORE}")
 
 
