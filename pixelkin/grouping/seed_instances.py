@@ -62,9 +62,8 @@ class SeedGrouping:
             none.
         share_out: the seeds' masks say how many objects there are and what each is like; every cell
             that looks less like background than this then goes to the object it is most similar
-            to, by the mean of the object's mask. Needs the background dimension. .4 rather than .5,
-            since what a half-trained network calls background is blurred. 0 leaves the masks as the
-            seeds cut them (the paper), with their seediness as their score.
+            to, by the mean of the object's mask. Needs the background dimension. 0 leaves the masks
+            as the seeds cut them (the paper), with their seediness as their score.
         alike: objects whose means are at least so similar are one; the better one stays, and the
             other's cells are shared out. Part of sharing out.
     """
@@ -76,7 +75,7 @@ class SeedGrouping:
     keep: float = 0.8
     min_cells: int = 4
     ground_units: float = 0.0
-    share_out: float = 0.4
+    share_out: float = 0.5
     alike: float = 0.5
 
     def __call__(self, fields: InstanceFields, size_hw: tuple[int, int]) -> Instances:
