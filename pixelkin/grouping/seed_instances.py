@@ -75,7 +75,7 @@ class SeedGrouping:
     keep: float = 0.8
     min_cells: int = 4
     ground_units: float = 0.0
-    share_out: float = 0.5
+    share_out: float = 0.4
     alike: float = 0.5
 
     def __call__(self, fields: InstanceFields, size_hw: tuple[int, int]) -> Instances:
