@@ -176,6 +176,21 @@ def test_judge_a_method(frames, tmp_path, capsys):
         assert (tmp_path / "out" / name / "worst.png").is_file()
 
 
+def test_segment_a_volume(tmp_path, capsys):
+    nibabel = pytest.importorskip("nibabel")
+    found = []
+    for window in (16, 48):
+        example("segment_a_volume").main(["--window", str(window), "--out", str(tmp_path)])
+        found.append(nibabel.load(tmp_path / "segmented_ball.nii"))
+    # No window holds the ball; one holds all.
+    assert np.array_equal(*(np.asarray(one.dataobj) for one in found))
+    scan = nibabel.load(tmp_path / "ball.nii")
+    assert np.array_equal(found[0].affine, scan.affine)
+    inside = np.asarray(scan.dataobj) > 0
+    assert (np.asarray(found[0].dataobj) == inside).mean() > 0.95
+    assert "ball.nii: 8" in capsys.readouterr().out
+
+
 def test_train_on_your_stills(stills, tmp_path, monkeypatch):
     pytest.importorskip("lightning")
     model = RetrievalModel(TinyEmbedding(), MaskDecoder())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
 
     from pixelkin.cli.instances import Stills
     from pixelkin.cli.stages import Stages
+    from pixelkin.data.class_maps.nifti import NiftiVolume
     from pixelkin.data.source import SemanticSource
     from pixelkin.results import CocoWriter
     from pixelkin.semantic.segmenter import SemanticSegmenter
 
-MAP_FORMATS = {"png": "masks", "coco": "regions.json", "coco-results": "results.json"}
+    BenchmarkWriter = Callable[[Path, UInt8[np.ndarray, "h w 3"], Integer[np.ndarray, "h w"]], None]
+
+MAP_FORMATS = {
+    "png": "masks",
+    "coco": "regions.json",
+    "coco-results": "results.json",
+    "cityscapes": "cityscapes",
+    "kitti": "kitti",
+    "bdd-lanes": "bdd-lanes",
+    "nifti": "segmentations",
+}
 """What `--format` takes for class maps → file or folder inside the output folder."""
 
 OVERLAYS = "overlays"
@@ -81,6 +93,7 @@ class MapWriting:
         kinds: keys of `MAP_FORMATS`.
         class_names: of the model.
         overlays: whether to write pictures too.
+        benchmarks: format → what writes an image's class map in it.
         pixels: number of pixels of each class, so far.
     """
 
@@ -88,6 +101,7 @@ class MapWriting:
     kinds: list[str]
     class_names: tuple[str, ...]
     overlays: bool = False
+    benchmarks: dict[str, BenchmarkWriter] = field(default_factory=dict)
     pixels: dict[str, int] = field(default_factory=dict)
     _open: list[CocoWriter] = field(default_factory=list)
 
@@ -102,7 +116,7 @@ class MapWriting:
         from pixelkin.results import CocoWriter
 
         for kind in self.kinds:
-            if kind != "png":
+            if kind in ("coco", "coco-results"):
                 writer = CocoWriter(
                     self.out / MAP_FORMATS[kind],
                     class_names=self.class_names,
@@ -114,8 +128,6 @@ class MapWriting:
         self, path: Path, image: UInt8[np.ndarray, "h w 3"], found: Integer[np.ndarray, "h w"]
     ) -> None:
         """Write the class map of one image."""
-        import numpy as np
-
         from pixelkin.results import class_maps
 
         background = class_maps.background_index(self.class_names)
@@ -124,15 +136,52 @@ class MapWriting:
             regions = class_maps.regions_of_classes(found, leave_out=left_out)
             for writer in self._open:
                 writer.write(path.name, regions)
+        for kind, write in self.benchmarks.items():
+            write(self.places[kind] / f"{path.stem}.png", image, found)
         if "png" in self.kinds:
-            if not self.pixels:
-                class_maps.write_class_names(self.out / CLASSES, self.class_names)
+            self._name_classes()
             masks, classes = self.places["png"], len(self.class_names)
             class_maps.write_class_png(masks / f"{path.stem}.png", found, classes=classes)
         if self.overlays:
             class_maps.write_class_overlay(
                 self.out / OVERLAYS / f"{path.stem}.png", image, found, background=background
             )
+        self._count(found)
+
+    def write_volume(
+        self,
+        path: Path,
+        volume: NiftiVolume,
+        found: Integer[np.ndarray, "z y x"],
+        *,
+        window_hu: tuple[float, float],
+    ) -> None:
+        """Write the segmentation of one volume, which lies on it; overlays are of its slices."""
+        from pixelkin.cli.volumes import stem_of
+        from pixelkin.data.class_maps.nifti import save_segmentation
+        from pixelkin.results import class_maps
+        from pixelkin.semantic.volumes import grey_slices
+
+        self._name_classes()
+        save_segmentation(self.places["nifti"] / path.name, found, like=volume)
+        if self.overlays:
+            background = class_maps.background_index(self.class_names)
+            room = self.out / OVERLAYS / stem_of(path)
+            for z, image in enumerate(grey_slices(volume, window_hu=window_hu)):
+                class_maps.write_class_overlay(
+                    room / f"{z:04}.png", image, found[z], background=background
+                )
+        self._count(found)
+
+    def _name_classes(self) -> None:
+        from pixelkin.results import class_maps
+
+        if not self.pixels:
+            class_maps.write_class_names(self.out / CLASSES, self.class_names)
+
+    def _count(self, found: Integer[np.ndarray, "*size"]) -> None:
+        import numpy as np
+
         for index, count in enumerate(np.bincount(found.ravel()).tolist()):
             name = self.class_names[index]
             self.pixels[name] = self.pixels.get(name, 0) + count

@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from pixelkin.cli.class_maps import MAP_FORMATS, Averaging, MapWriting, gives_class_maps
+from pixelkin.cli import volumes
+from pixelkin.cli.class_maps import MAP_FORMATS, MapWriting, gives_class_maps
+from pixelkin.cli.map_options import MapOptions
 from pixelkin.cli.options import Flag, output_folder, split_list
 from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
@@ -70,7 +73,7 @@ def predict(
     format: Annotated[str, Parameter(show_default=False)] = "",
     overlays: Flag = False,
     finding: Finding = Finding(),  # frozen
-    averaging: Averaging = Averaging(),  # noqa: B008
+    averaging: MapOptions = MapOptions(),  # noqa: B008
     json: Flag = False,
     quiet: Flag = False,
 ) -> int:
@@ -83,11 +86,14 @@ def predict(
     Args:
         model: checkpoint folder or hub id of an instance or semantic model; or one inside: nuclei,
             nuclei-discriminative, pedestrians, pedestrians-discriminative, otsu (not learned).
-        images: image files, and folders of images.
+        images: image files, and folders of images. With a semantic model also volumes, as
+            computed tomographies in NIfTI (.nii, .nii.gz), which are taken slice by slice.
         out: folder for the results; files of an earlier run are replaced where names are equal.
         format: several are separated by commas. Objects: coco (the default), coco-results (a list
             for COCO's tools), yolo, labelme, png (ids as pixels).
-            Classes: png (the default; named in classes.txt), coco, coco-results (class regions).
+            Classes: png (the default; named in classes.txt), coco, coco-results (class regions);
+            cityscapes, kitti (label ids for their servers), bdd-lanes (lane bytes), of models of
+            their classes. Of volumes: nifti, which lies on the volume voxel by voxel.
         overlays: write each image with its objects or classes tinted and outlined, too.
         json: print one JSON object.
         quiet: show no progress.
@@ -95,13 +101,24 @@ def predict(
     paths = list_images(images)
     semantic = gives_class_maps(model)
     formats = tuple(MAP_FORMATS if semantic else FORMATS)
+    if semantic:
+        format = volumes.formats_for(paths, format, formats[0])
+        averaging.check_used([kind.strip() for kind in format.split(",")])
+    else:
+        paths = volumes.without_volumes(paths, images, model)
     kinds = split_list(format or formats[0], formats, "format")
     with Stages(quiet=quiet) as stages, output_folder(out):
         with stages.stage("load"):
             find, names, place = _finder(model, finding, averaging, semantic=semantic)
         stages.say(f"{len(paths)} images, {model} on {place}")
+        if "bdd-lanes" in kinds and not (averaging.lane_styles and averaging.lane_directions):
+            stages.say("without --lane-styles lanes are solid, without --lane-directions parallel")
         writing = (MapWriting if semantic else Writing)(out, kinds, names, overlays=overlays)
-        failed = _run(find, paths, writing, stages)
+        if isinstance(writing, MapWriting):
+            writing.benchmarks = averaging.benchmark_writers(
+                kinds, names, device=finding.device, tile_px=finding.tile
+            )
+        failed = _run(find, paths, writing, stages, averaging)
     done = {
         "model": model,
         "device": place,
@@ -124,7 +141,7 @@ def predict(
 
 
 def _finder(
-    model: str, finding: Finding, averaging: Averaging, *, semantic: bool
+    model: str, finding: Finding, averaging: MapOptions, *, semantic: bool
 ) -> tuple[Callable[[Any], Any], tuple[str, ...], str]:
     """From an image to what is found in it; the names of its classes; and where that runs."""
     if semantic:
@@ -135,10 +152,9 @@ def _finder(
             )
         maps = averaging.load(model, device=finding.device, tile_px=finding.tile)
         return maps.segment, maps.class_names, str(maps.device)
-    if averaging != Averaging():
+    if given := averaging.given():
         raise PixelkinError(
-            f"--scales and --flip are for semantic models, and {model} finds objects; "
-            "leave them out"
+            f"{given[0]} is for semantic models, and {model} finds objects; leave it out"
         )
     segmenter = load_model(model, device=finding.device, tile_px=finding.tile)
     _check_options(finding, segmenter, model)
@@ -162,7 +178,7 @@ def list_images(given: tuple[Path, ...]) -> list[Path]:
     paths: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = frame_paths(path)
+            inside = frame_paths(path) + volumes.volumes_in(path)
             if not inside:
                 raise PixelkinError(
                     f"folder {path} holds no image, expected some directly in it; choose the "
@@ -177,10 +193,11 @@ def list_images(given: tuple[Path, ...]) -> list[Path]:
     owner: dict[str, Path] = {}
     for path in unique.values():
         # Some file systems take A.json and a.json for one file.
-        other = owner.setdefault(path.stem.casefold(), path)
+        stem = volumes.stem_of(path)
+        other = owner.setdefault(stem.casefold(), path)
         if other is not path:
             raise PixelkinError(
-                f"{other} and {path} share the name {path.stem}, and so would their results; "
+                f"{other} and {path} share the name {stem}, and so would their results; "
                 "rename one, or run them into two folders"
             )
     return list(unique.values())
@@ -297,7 +314,11 @@ class Writing:
 
 
 def _run(
-    find: Callable[[Any], Any], paths: list[Path], writing: Writing | MapWriting, stages: Stages
+    find: Callable[[Any], Any],
+    paths: list[Path],
+    writing: Writing | MapWriting,
+    stages: Stages,
+    options: MapOptions,
 ) -> dict[Path, str]:
     """Find and write, an image at a time. Returns the images that gave no result, and why."""
     from pixelkin.data.reading import read_image
@@ -307,16 +328,23 @@ def _run(
         writing.open(stack)
         for path in stages.each("images", paths):
             try:
-                with stages.stage("read"):
-                    image = read_image(path)
-                with stages.stage("find"):
-                    found = find(image)
+                if isinstance(writing, MapWriting) and volumes.is_volume(path):
+                    volume, labels = volumes.find_in_volume(path, find, options, stages)
+                    write: Callable[[], None] = partial(
+                        writing.write_volume, path, volume, labels, window_hu=options.window_hu()
+                    )
+                else:
+                    with stages.stage("read"):
+                        image = read_image(path)
+                    with stages.stage("find"):
+                        found = find(image)
+                    write = partial(writing.write, path, image, found)
             except (PixelkinError, MemoryError, RuntimeError) as error:
                 failed[path] = _reason(path, error)
                 stages.say(f"no result: {failed[path]}")
                 continue
             with stages.stage("write"):
-                writing.write(path, image, found)
+                write()
         if len(failed) == len(paths):
             raise PixelkinError(_sum_up(failed, len(paths)))
     return failed

@@ -1,5 +1,8 @@
 """Volumes larger than memory allows a network: window by window, blended where they overlap.
 
+For 3-D networks of the user's own: `examples/segment_a_volume.py`. Those of pixelkin see slices
+(`semantic.volumes.segment_volume`, `pixelkin predict MODEL SCAN.nii.gz`).
+
 The overlap and the weights that fall towards a window's sides are those of Isensee et al.: nnU-Net,
 Nature Methods 18, 2021, with a tent in the place of the Gaussian.
 """

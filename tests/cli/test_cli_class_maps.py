@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelkin.cli.class_maps import Averaging
 from pixelkin.cli.evaluate import evaluate
 from pixelkin.cli.instances import Stills
+from pixelkin.cli.map_options import MapOptions
 from pixelkin.cli.options import Machine
 from pixelkin.cli.predict import Finding, predict
 from pixelkin.data.class_maps.sources import open_semantic_source
@@ -57,7 +57,7 @@ def test_predict_writes_what_the_segmenter_gives(model, stills, tmp_path, capsys
     out = tmp_path / "out"
     status = predict(
         str(model), stills / "images", out=out, format="png,coco,coco-results", overlays=True,
-        averaging=Averaging("1,0.5", flip=True), finding=Finding(tile=32), json=True, quiet=True,
+        averaging=MapOptions("1,0.5", flip=True), finding=Finding(tile=32), json=True, quiet=True,
     )  # fmt: skip
     assert status == 0
     done = json.loads(capsys.readouterr().out)
@@ -112,12 +112,12 @@ def test_options_of_the_other_kind_are_refused(model, stills, tmp_path):
     images, out = stills / "images", tmp_path / "out"
     with pytest.raises(PixelkinError, match="--min-score is for instance models"):
         predict(str(model), images, out=out, finding=Finding(0.3), quiet=True)
-    with pytest.raises(PixelkinError, match="--scales and --flip are for semantic models"):
-        predict("otsu", images, out=out, averaging=Averaging(flip=True), quiet=True)
+    with pytest.raises(PixelkinError, match="--flip is for semantic models"):
+        predict("otsu", images, out=out, averaging=MapOptions(flip=True), quiet=True)
     with pytest.raises(PixelkinError, match="format"):
         predict(str(model), images, out=out, format="yolo", quiet=True)
     with pytest.raises(PixelkinError, match="--scales is 1,x"):
-        predict(str(model), images, out=out, averaging=Averaging("1,x"), quiet=True)
+        predict(str(model), images, out=out, averaging=MapOptions("1,x"), quiet=True)
     both = Machine(model=f"{model},otsu")
     with pytest.raises(PixelkinError, match="judge them in two runs"):
         evaluate(f"pngs:{stills}", machine=both, quiet=True)

@@ -117,7 +117,10 @@ def open_volume(
     affine = np.array(image.affine, np.float64)
     if not (image.header["qform_code"] or image.header["sform_code"]):
         if stored_axes is None:
-            raise PixelkinError(f"{file} {_UNPLACED}; say stored_axes='LPS' if you know it")
+            raise PixelkinError(
+                f"{file} {_UNPLACED}; mend its header, or say stored_axes='LPS' (predict: --axes "
+                "LPS) if you know it"
+            )
         # What nibabel makes up here is a guess about a radiologist's habits.
         spacing = np.diag([*image.header.get_zooms(), 1.0])
         affine = _affine_of(stored_axes) @ spacing

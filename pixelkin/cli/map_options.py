@@ -1,0 +1,111 @@
+"""What `pixelkin predict` takes for semantic models: volumes, and the benchmarks' own formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import Parameter
+
+from pixelkin.cli.class_maps import Averaging
+from pixelkin.errors import PixelkinError
+
+if TYPE_CHECKING:
+    from pixelkin.cli.class_maps import BenchmarkWriter
+    from pixelkin.data.class_maps.bdd100k import LaneTarget
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MapOptions(Averaging):
+    """What `predict` takes for semantic models beside.
+
+    Attributes:
+        scales: sizes at which it looks, as factors separated by commas, such as 0.75,1,1.25.
+        flip: also look at it mirrored.
+        window: of volumes (.nii, .nii.gz), the Hounsfield units that become black and white; that
+            of LiTS where left out. Write --window=-200,250.
+        axes: of volumes whose header does not say how they lie, what their axes are, such as LPS.
+        lane_styles: for the format bdd-lanes, a second model, of solid and dashed marks.
+        lane_directions: for the format bdd-lanes, a third, of parallel and vertical marks.
+    """
+
+    window: str | None = None
+    axes: str | None = None
+    lane_styles: str | None = None
+    lane_directions: str | None = None
+
+    def given(self) -> list[str]:
+        """The options that differ from what they are where left out."""
+        return [
+            f"--{one.name.replace('_', '-')}"
+            for one in fields(self)
+            if getattr(self, one.name) != one.default
+        ]
+
+    def window_hu(self) -> tuple[float, float]:
+        """The window as numbers."""
+        if self.window is None:
+            from pixelkin.data.class_maps.lits import WINDOW_HU
+
+            return WINDOW_HU
+        try:
+            low, high = (float(part) for part in self.window.split(","))
+        except ValueError:
+            low = high = 0.0
+        if not low < high:
+            raise PixelkinError(
+                f"--window is {self.window}, expected two numbers, the lower first; try "
+                "--window=-200,250"
+            )
+        return low, high
+
+    def check_used(self, kinds: list[str]) -> None:
+        """Raise `PixelkinError` for an option that none of the formats needs."""
+        needs = {"window": "nifti", "axes": "nifti"}
+        needs |= {"lane_styles": "bdd-lanes", "lane_directions": "bdd-lanes"}
+        for name, kind in needs.items():
+            if getattr(self, name) is not None and kind not in kinds:
+                option = f"--{name.replace('_', '-')}"
+                what = "volumes" if kind == "nifti" else f"--format {kind}"
+                raise PixelkinError(f"{option} is for {what}, and there is none; leave it out")
+        self.window_hu()
+
+    def benchmark_writers(
+        self, kinds: list[str], class_names: tuple[str, ...], *, device: str, tile_px: int
+    ) -> dict[str, BenchmarkWriter]:
+        """Of those `kinds` that are benchmarks', what writes class maps as they take them.
+
+        Raises `PixelkinError` where the models have other classes than a benchmark.
+        """
+        from pixelkin.results import benchmark_maps
+
+        found: dict[str, BenchmarkWriter] = {}
+        if ids_of := [kind for kind in kinds if kind in ("cityscapes", "kitti")]:
+            ids = benchmark_maps.cityscapes_order(class_names)
+            found |= dict.fromkeys(
+                ids_of,
+                lambda path, image, labels: benchmark_maps.write_label_ids(path, ids[labels]),
+            )
+        if "bdd-lanes" not in kinds:
+            return found
+        order = benchmark_maps.lane_order(class_names, "category")
+        style = self._lanes("style", self.lane_styles, device=device, tile_px=tile_px)
+        direction = self._lanes("direction", self.lane_directions, device=device, tile_px=tile_px)
+        found["bdd-lanes"] = lambda path, image, labels: benchmark_maps.write_lane_bytes(
+            path, order[labels], style(image), direction(image)
+        )
+        return found
+
+    def _lanes(
+        self, target: LaneTarget, model: str | None, *, device: str, tile_px: int
+    ) -> Callable[[Any], Any]:
+        """From an image to the classes of a target of its lane marks; None without a model."""
+        from pixelkin.results.benchmark_maps import lane_order
+
+        if model is None:
+            return lambda image: None
+        segmenter = self.load(model, device=device, tile_px=tile_px)
+        order = lane_order(segmenter.class_names, target)
+        return lambda image: order[segmenter.segment(image)]
