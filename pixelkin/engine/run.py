@@ -164,12 +164,7 @@ def start(training: Training, fabric: Fabric, out: Path, *, resume: bool, seed: 
 
 def _restore(run: Run, state: dict[str, Any], *, source: Path) -> None:
     training, fabric = run.training, run.fabric
-    for name, value in run.sampler.state().items():
-        if state["sampler"][name] != value:
-            raise PixelkinError(
-                f"{source} was trained with {name} {state['sampler'][name]}, now it is {value}; "
-                "resume with the same data, batch size and seed, or start anew"
-            )
+    _check_sampler(run, state, source=source)
     for name, part in (("average", run.average), ("schedule", training.schedule)):
         if (state[name] is None) != (part is None):
             raise PixelkinError(
@@ -199,6 +194,28 @@ def _restore(run: Run, state: dict[str, Any], *, source: Path) -> None:
         seed_all(run.sampler.seed, rank, run.progress.step)
 
 
+def _check_sampler(run: Run, state: dict[str, Any], *, source: Path) -> None:
+    """Raise `PixelkinError` where the training would go on with other batches."""
+    saved, own = state["sampler"], run.sampler.state()
+    # Older checkpoints do not have the number of steps.
+    steps = state.get("steps", run.training.steps)
+    # The length comes last: a training may make it of the others.
+    for name in ("batch_size", "seed", "length"):
+        if saved[name] == own[name]:
+            continue
+        if name == "length" and steps != run.training.steps:
+            raise PixelkinError(
+                f"{source} is a training of {steps} steps, now it is to have {run.training.steps}: "
+                "its data and its learning rate are laid out for the former; resume with steps "
+                f"{steps}, or start another training in a new folder from the model of this one"
+            )
+        shown = "a data length of" if name == "length" else name
+        raise PixelkinError(
+            f"{source} was trained with {shown} {saved[name]}, now it is {own[name]}; "
+            "resume with the same data, batch size and seed, or start anew"
+        )
+
+
 def save(run: Run) -> None:
     """Write `last.ckpt`. All processes must call this; the first one writes."""
     training, fabric = run.training, run.fabric
@@ -208,6 +225,7 @@ def save(run: Run) -> None:
         schedule, average = training.schedule, run.average
         tree = {
             "progress": asdict(run.progress),
+            "steps": training.steps,
             "sampler": run.sampler.state(),
             "model": training.model.state_dict(),
             "average": None if average is None else average.state_dict(),

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from scipy import ndimage
 from torch import Tensor
 
@@ -43,11 +43,7 @@ def border_weights(
     Raises:
         PixelkinError: σ is not positive, or w0 is negative.
     """
-    if sigma_px <= 0 or w0 < 0:
-        raise PixelkinError(
-            f"w0 is {w0} and sigma_px {sigma_px}: expected w0 of 0 or more and a positive σ; "
-            "the paper has 10 and 5"
-        )
+    term = border_term(instances, w0=w0, sigma_px=sigma_px)
     known = instances != IGNORE
     foreground = known & (instances != 0)
     background = known & (instances == 0)
@@ -55,9 +51,26 @@ def border_weights(
     parts = [part for part in (foreground, background) if part.any()]
     for part in parts:
         weights[part] = known.sum() / (len(parts) * part.sum())
+    return (weights + term).astype(np.float32)
+
+
+def border_term(
+    instances: Int64[np.ndarray, "h w"], *, w0: float, sigma_px: float
+) -> Float64[np.ndarray, "h w"]:
+    """The second term of `border_weights` alone: of the background, 0 elsewhere.
+
+    Raises:
+        PixelkinError: σ is not positive, or w0 is negative.
+    """
+    if sigma_px <= 0 or w0 < 0:
+        raise PixelkinError(
+            f"w0 is {w0} and sigma_px {sigma_px}: expected w0 of 0 or more and a positive σ; "
+            "the paper has 10 and 5"
+        )
     d1, d2 = _two_nearest(instances, sigma_px * math.sqrt(-2 * math.log(_NEGLIGIBLE)))
-    weights += np.where(background, w0 * np.exp(-((d1 + d2) ** 2) / (2 * sigma_px**2)), 0.0)
-    return weights.astype(np.float32)
+    term = w0 * np.exp(-((d1 + d2) ** 2) / (2 * sigma_px**2))
+    ground: Float64[np.ndarray, "h w"] = np.where(instances == 0, term, 0.0)
+    return ground
 
 
 def _two_nearest(instances: np.ndarray, reach_px: float) -> tuple[np.ndarray, np.ndarray]:

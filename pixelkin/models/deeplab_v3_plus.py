@@ -67,7 +67,7 @@ class AtrousPyramid(nn.Module):
         if self.training and len(features) == 1:
             raise PixelkinError(
                 "DeepLab v3+ got a batch of 1 in training: batch normalisation after image pooling "
-                "needs 2 images or more; raise the batch size, or call eval() first"
+                "needs 2 images or more in each process; give a batch size of 2 or more"
             )
         whole = self.pooled(features.mean(dim=(2, 3), keepdim=True))
         parts = [self.point(features), *(branch(features) for branch in self.atrous)]

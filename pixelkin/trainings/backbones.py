@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -13,15 +12,13 @@ from pixelkin.loading import DEFAULT
 from pixelkin.models.backbone import TimmBackbone
 from pixelkin.models.imagenet import load_efficientnet_lite0
 
-Weights = Literal["auto", "imagenet", "shipped", "timm", "none"]
-"""What a backbone starts from: `models.imagenet` (a package of its own), the weights of the model
-for clips that comes with pixelkin (of EfficientNet-Lite0, up to stride 16), those that timm fetches
-(for networks of class maps alone), or random ones.
+STARTS = ("auto", "imagenet", "shipped", "none")
+"""What a backbone EfficientNet-Lite0 starts from: `models.imagenet` (a package of its own), the
+weights of the model for clips that comes with pixelkin (up to stride 16), or random ones.
 
 "auto" takes the shipped ones where they are enough, and the kind of training says when. Where all
 batch normalisation of the backbone is frozen they must fill it; else ImageNet's are taken
-(`start_from`). A network of class maps learns the statistics of what they do not reach, and where
-they do not fit at all it starts at random (`semantic_networks.start_network`)."""
+(`start_from`). Networks of class maps have more to start from (`semantic_start.start_network`)."""
 
 _STAGES = "blocks."
 
@@ -37,7 +34,7 @@ def backbone_of(model: nn.Module) -> TimmBackbone:
     )
 
 
-def start_from(backbone: TimmBackbone, weights: Weights) -> None:
+def start_from(backbone: TimmBackbone, weights: str) -> None:
     """Fill a whole backbone EfficientNet-Lite0 with what its training starts from.
 
     Raises:
@@ -62,12 +59,12 @@ def start_from(backbone: TimmBackbone, weights: Weights) -> None:
     load_shipped(backbone)
 
 
-def check_start(weights: Weights) -> None:
+def check_start(weights: str) -> None:
     """Raise `PixelkinError` for weights that `start_from` does not know."""
-    if weights == "timm":
+    if weights not in STARTS:
         raise PixelkinError(
-            "option weights is 'timm', expected one of auto, imagenet, shipped, none: what timm "
-            "fetches is for networks of class maps; correct the value"
+            f"option weights is {weights!r}, expected one of {', '.join(STARTS)}: others are for "
+            "networks of class maps; correct the value"
         )
 
 

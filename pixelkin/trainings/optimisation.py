@@ -12,7 +12,8 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from pixelkin.trainings.backbones import Weights, backbone_of, names_in, start_from
+from pixelkin.errors import PixelkinError
+from pixelkin.trainings.backbones import backbone_of, names_in, start_from
 
 FROZEN_STAGES = 2
 """The stem of an EfficientNet and so many of its stages keep the weights that they come with: edges
@@ -32,7 +33,8 @@ class Optimisation:
         learning_rate: of what starts at random, at its highest; 0 for the network's own.
         backbone_rate: learning rate of what is trained already, as a share of that.
         weight_decay: of AdamW.
-        weights: what a backbone starts from.
+        weights: what a backbone starts from, one of `backbones.STARTS`; networks of class maps have
+            more, see `semantic_start`.
         ema_decay: of the averaged weights, which are judged and kept; 0 for none.
         validate_every: steps between validations, where something is held out; 0 validates at the
             end alone.
@@ -45,11 +47,18 @@ class Optimisation:
     learning_rate: float = 0.0
     backbone_rate: float = 0.25
     weight_decay: float = 1e-4
-    weights: Weights = "auto"
+    weights: str = "auto"
     ema_decay: float = 0.995
     validate_every: int = 0
     seed: int = 0
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise PixelkinError(
+                    f"{name} is {getattr(self, name)}, expected 1 or more; give a larger number"
+                )
 
     def at_rate(self, own: float) -> Optimisation:
         """The same, with the learning rate of the network where none was chosen."""

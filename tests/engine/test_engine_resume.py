@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import assert_same, fit, loss, rows, start_process, tiny, wait_for_step
+from tiny_training import Noisy, assert_same, fit, loss, rows, start_process, tiny, wait_for_step
 from torch import Tensor, nn
 
 from pixelkin.checkpoint import load_state
@@ -106,6 +106,12 @@ def test_resume_rules(tmp_path: Path) -> None:
     fit(tiny(steps=2), out)
     with pytest.raises(PixelkinError, match="already holds a training; resume it"):
         fit(tiny(), out)
+    longer = tiny(steps=4, data=torch.utils.data.ConcatDataset([Noisy(), Noisy()]))
+    with pytest.raises(PixelkinError, match=r"a training of 2 steps, now .* have 4: .* steps 2"):
+        fit(longer, out, resume=True)
+    longer.steps = 2
+    with pytest.raises(PixelkinError, match=r"with a data length of 10, now it is 20; .* data"):
+        fit(longer, out, resume=True)
     with pytest.raises(PixelkinError, match="batch_size 4, now it is 5"):
         fit(tiny(batch_size=5), out, resume=True)
     with pytest.raises(PixelkinError, match="with a moving average"):

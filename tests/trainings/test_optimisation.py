@@ -221,3 +221,9 @@ def test_what_timm_fetches_is_refused_before_stills_are_read(name, monkeypatch):
     options = {"data": "x", "weights": "timm", "validation": "0"}
     with pytest.raises(PixelkinError, match="'timm', expected one of auto, imagenet, shipped, n"):
         TRAININGS[name](**parse_recipe_options(TRAININGS[name], options))
+
+
+@pytest.mark.parametrize("name", ["steps", "batch_size"])
+def test_nothing_to_do_is_refused(name):
+    with pytest.raises(PixelkinError, match=f"{name} is 0, expected 1 or more"):
+        Optimisation(**{name: 0})
