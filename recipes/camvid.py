@@ -42,6 +42,7 @@ SMALL: dict[NetworkName, NetworkOptions] = {
     "fcn32s": NetworkOptions(widths=QUARTER, head_channels=256),
     "fcn16s": NetworkOptions(widths=QUARTER, head_channels=256),
     "fcn8s": NetworkOptions(widths=QUARTER, head_channels=256),
+    "patch": NetworkOptions(channels=12, head_channels=50),
 }
 
 WITH_BACKBONE = ("light", "timm-fcn", "deeplab-v3-plus", "deeplab-v2")
@@ -64,8 +65,8 @@ def recipe(
         network: which.
         size: made for two CPU cores, or as in its paper.
         judge: held-out part that the model is judged on at the end.
-        optimisation: windows seen = steps · batch_size. Its `weights` are for the small backbones:
-            other networks start from nothing.
+        optimisation: windows seen = steps · batch_size. Its ImageNet weights are for the small
+            backbones: other networks start from nothing, unless told otherwise.
         windows: what is cut from the stills.
         balance: how rare classes are made up for.
     """
@@ -76,7 +77,8 @@ def recipe(
         train, held_out = Subset(train, kept), Subset(train, judged)
     else:
         held_out = CamVid(data, "val")
-    if size == "paper" or network not in WITH_BACKBONE:
+    without = size == "paper" or network not in WITH_BACKBONE
+    if without and optimisation.weights == "imagenet":
         optimisation = replace(optimisation, weights="none")
     return train_on_maps(
         train,

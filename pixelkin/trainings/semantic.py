@@ -27,6 +27,7 @@ from pixelkin.semantic.checkpoints import save_semantic_model
 from pixelkin.semantic.tiling import fitting_size
 from pixelkin.structures import IGNORE, Batch, Sample
 from pixelkin.trainings.augmentation import Windows, augmentation
+from pixelkin.trainings.borders import border_weigher
 from pixelkin.trainings.optimisation import (
     Optimisation,
     batch_norms,
@@ -37,10 +38,10 @@ from pixelkin.trainings.semantic_networks import (
     NETWORKS,
     NetworkName,
     NetworkOptions,
-    Started,
     described,
-    start_network,
+    own_rate,
 )
+from pixelkin.trainings.semantic_start import Started, start_network
 
 T = TypeVar("T")
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -51,7 +52,7 @@ COUNTED_STILLS = 500
 
 @dataclass(frozen=True)
 class Balance:
-    """How rare classes are made up for.
+    """How rare classes, and the narrow ground between objects, are made up for.
 
     Attributes:
         class_balance: exponent of the median-frequency weights of the classes: 1 is Eigen & Fergus,
@@ -59,10 +60,25 @@ class Balance:
             that they are seen where they are not.
         near_class: share of windows that are made to hold a pixel of a class of the still, every
             class with the same chance.
+        border_weight: height w0 of U-Net's border term, which adds to the weight of ground between
+            two near objects; 10 in the paper, 0 for none. See `borders`.
+        border_sigma_px: its width; 5 in the paper.
+        border_ground: name of the class that is ground; all others are of objects.
     """
 
     class_balance: float = 0.5
     near_class: float = 0.0
+    border_weight: float = 0.0
+    border_sigma_px: float = 5.0
+    border_ground: str = "background"
+
+    def __post_init__(self) -> None:
+        if self.border_weight < 0 or self.border_sigma_px <= 0:
+            raise PixelkinError(
+                f"border_weight is {self.border_weight:g} and border_sigma_px "
+                f"{self.border_sigma_px:g}, expected 0 or more and a positive σ; U-Net's paper has "
+                "10 and 5"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,7 @@ class Hooks:
         validate: (model, its configuration) → numbers.
         pictures: (model, its configuration) → name → uint8 (H, W, 3), shown at validations.
         weigh: labels of a window, the network's margin included → what the loss of each pixel is
-            multiplied by, such as `losses.border_weights`.
+            multiplied by, in place of the border term of `Balance`.
     """
 
     validate: Callable[[nn.Module, dict[str, Any]], dict[str, float]] | None = None
@@ -110,7 +126,7 @@ def semantic_training(
         PixelkinError: the network, its options or its weights do not exist or do not fit.
     """
     torch.manual_seed(optimisation.seed)
-    optimisation = optimisation.at_rate(NETWORKS[network].learning_rate)
+    optimisation = optimisation.at_rate(own_rate(network, options))
     description = described(network, class_names, options.chosen())
     if NETWORKS[network].far_taps:
         description["window_px"] = windows.crop_px
@@ -118,6 +134,12 @@ def semantic_training(
     optimizer = _adamw(started, optimisation)
     class_weights = median_frequency_weights(samples, len(class_names)) ** balance.class_balance
     steps = optimisation.steps
+    weigh = hooks.weigh
+    if weigh is None and balance.border_weight:
+        weigh = border_weigher(
+            class_names, class_weights, ground=balance.border_ground,
+            w0=balance.border_weight, sigma_px=balance.border_sigma_px,
+        )  # fmt: skip
     return Training(
         model=started.model,
         loss=partial(
@@ -131,7 +153,7 @@ def semantic_training(
         data=_crops(
             samples, started.model, windows, balance, repeats=optimisation.repeats(len(samples))
         ),
-        collate=partial(collate_semantic, weigh=hooks.weigh),
+        collate=partial(collate_semantic, weigh=weigh),
         batch_size=optimisation.batch_size,
         steps=steps,
         validate=_with(hooks.validate, description),

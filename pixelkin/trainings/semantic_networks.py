@@ -1,4 +1,4 @@
-"""The semantic networks that `pixelkin train` knows by name, and what they start from."""
+"""The semantic networks that `pixelkin train` knows by name, and what of them can be chosen."""
 
 from __future__ import annotations
 
@@ -6,23 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import nn
-
 from pixelkin.errors import PixelkinError
-from pixelkin.models.backbone import TimmBackbone
-from pixelkin.semantic.checkpoints import build_network
-from pixelkin.trainings.backbones import (
-    Weights,
-    backbone_of,
-    load_shipped,
-    names_in,
-    shipped_tensors,
-    start_from,
-)
 
 NetworkName = Literal[
     "light", "timm-fcn", "deeplab-v3-plus", "deeplab-v2", "unet", "segnet", "fcn32s", "fcn16s",
-    "fcn8s",
+    "fcn8s", "patch",
 ]  # fmt: skip
 
 
@@ -33,7 +21,8 @@ class KnownNetwork:
     Attributes:
         architecture: key of `semantic.checkpoints.ARCHITECTURES`.
         learning_rate: at which AdamW trains it well; without batch normalisation a low one.
-        options: of its constructor.
+        takes: option of `NetworkOptions` that it has → argument of its constructor.
+        arguments: of its constructor, where nothing is chosen.
         far_taps: whether it has atrous filters that reach beyond a usual training window. What
             they weigh there was never learnt, so in use it is given windows of the same size. (The
             paper's remark on 3×3 filters that degenerate to 1×1: L.-C. Chen et al., "Rethinking
@@ -42,23 +31,40 @@ class KnownNetwork:
 
     architecture: str
     learning_rate: float
-    options: Mapping[str, Any] = field(default_factory=dict)
+    takes: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     far_taps: bool = False
 
 
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+_LIGHT = _same("backbone", "widths")
+_V3_PLUS = _same("backbone", "output_stride", "channels", "separable")
+_V2 = _same("backbone", "output_stride")
+_UNET = _same("channels", "batch_norm", "grey")
+_FCN = _same("widths", "head_channels")
+_PATCH = {"channels": "width", "head_channels": "hidden"}
+
 NETWORKS: dict[NetworkName, KnownNetwork] = {
-    "light": KnownNetwork("semantic_light", 2e-3),
-    "timm-fcn": KnownNetwork("semantic_timm_fcn", 2e-3),
-    "deeplab-v3-plus": KnownNetwork("semantic_deeplab_v3_plus", 1e-3, far_taps=True),
-    "deeplab-v2": KnownNetwork("semantic_deeplab_v2", 5e-4, far_taps=True),
+    "light": KnownNetwork("semantic_light", 2e-3, _LIGHT),
+    "timm-fcn": KnownNetwork("semantic_timm_fcn", 2e-3, _same("backbone")),
+    "deeplab-v3-plus": KnownNetwork("semantic_deeplab_v3_plus", 1e-3, _V3_PLUS, far_taps=True),
+    "deeplab-v2": KnownNetwork("semantic_deeplab_v2", 5e-4, _V2, far_taps=True),
     # The paper's has no batch normalisation, with which photos are learned in far fewer steps.
-    "unet": KnownNetwork("semantic_unet", 1e-3, {"batch_norm": True}),
-    "segnet": KnownNetwork("semantic_segnet", 1e-3),
-    "fcn32s": KnownNetwork("semantic_fcn", 1e-4, {"stride": 32}),
-    "fcn16s": KnownNetwork("semantic_fcn", 1e-4, {"stride": 16}),
-    "fcn8s": KnownNetwork("semantic_fcn", 1e-4, {"stride": 8}),
+    "unet": KnownNetwork("semantic_unet", 1e-3, _UNET, {"batch_norm": True}),
+    "segnet": KnownNetwork("semantic_segnet", 1e-3, _same("widths")),
+    "fcn32s": KnownNetwork("semantic_fcn", 1e-4, _FCN, {"stride": 32}),
+    "fcn16s": KnownNetwork("semantic_fcn", 1e-4, _FCN, {"stride": 16}),
+    "fcn8s": KnownNetwork("semantic_fcn", 1e-4, _FCN, {"stride": 8}),
+    # Trained densely: the patches of a window share their convolutions (`PatchNetwork.forward`).
+    "patch": KnownNetwork("semantic_patch", 1e-3, _PATCH),
 }
 """From light and pretrained to heavy and from nothing."""
+
+RATE_WITHOUT_NORM = 1e-4
+"""Learning rate of a network whose batch normalisation is left out by option."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,15 @@ class NetworkOptions:
     Attributes:
         backbone: timm model name, for light, timm-fcn, deeplab-v3-plus and deeplab-v2; empty for
             the network's own.
-        output_stride: of the DeepLabs; 0 for the network's own.
-        channels: of the first level of unet, of the ASPP of deeplab-v3-plus; 0 as above.
-        head_channels: of the last layers of the fcns; 0 as above.
+        output_stride: of the DeepLabs, 8, 16 or 32; 0 for the network's own.
+        channels: of the first level of unet, of the ASPP of deeplab-v3-plus, of the convolutions of
+            patch; 0 as above.
+        head_channels: of the last layers of the fcns, of the first full layer of patch; 0 as above.
         widths: of the decoder of light, of the five stages of segnet and the fcns; empty as above.
+        batch_norm: of unet; false for the paper's, which has none. None as above.
+        grey: whether unet sees grey values alone, as in the paper; None as above.
+        separable: of deeplab-v3-plus: depthwise-separable convolutions in ASPP and decoder; None as
+            above.
     """
 
     backbone: str = ""
@@ -79,17 +90,23 @@ class NetworkOptions:
     channels: int = 0
     head_channels: int = 0
     widths: tuple[int, ...] = ()
+    batch_norm: bool | None = None
+    grey: bool | None = None
+    separable: bool | None = None
 
     def chosen(self) -> dict[str, Any]:
-        """Those that are given, as written to `config.json`."""
+        """Those that are given, as JSON has them."""
         given = {
             "backbone": self.backbone,
             "output_stride": self.output_stride,
             "channels": self.channels,
             "head_channels": self.head_channels,
             "widths": list(self.widths),
+            "batch_norm": self.batch_norm,
+            "grey": self.grey,
+            "separable": self.separable,
         }
-        return {name: value for name, value in given.items() if value}
+        return {name: value for name, value in given.items() if value or value is False}
 
 
 def described(
@@ -97,8 +114,13 @@ def described(
 ) -> dict[str, Any]:
     """The `config.json` of a network by name.
 
+    Args:
+        name: key of `NETWORKS`.
+        class_names: of the data.
+        options: see `NetworkOptions.chosen`.
+
     Raises:
-        PixelkinError: there is no such network.
+        PixelkinError: there is no such network, or it has no such option.
     """
     if name not in NETWORKS:
         raise PixelkinError(
@@ -106,47 +128,20 @@ def described(
             "choose one"
         )
     known = NETWORKS[name]
+    foreign = [option for option in options if option not in known.takes]
+    if foreign:
+        own = ", ".join(known.takes) or "none"
+        raise PixelkinError(
+            f"{name} has no option {foreign[0]}, expected among {own}; leave it out"
+        )
+    chosen = {known.takes[option]: value for option, value in options.items()}
     return {
         "architecture": known.architecture,
         "class_names": list(class_names),
-        "network": {**known.options, **options},
+        "network": {**known.arguments, **chosen},
     }
 
 
-@dataclass(frozen=True)
-class Started:
-    """A network at the start of its training.
-
-    Attributes:
-        model: the network.
-        trained: names of the tensors of its state that come from an earlier training.
-        start: what they come from; "none" where there are none.
-    """
-
-    model: nn.Module
-    trained: frozenset[str]
-    start: Weights
-
-
-def start_network(config: Mapping[str, Any], start: Weights) -> Started:
-    """The network that a configuration describes, filled with what it starts from.
-
-    Raises:
-        PixelkinError: those weights are not there, or are not of this network's backbone.
-    """
-    if start == "timm":
-        config = {**config, "network": {**config["network"], "pretrained": True}}
-    model = build_network(config)
-    if start == "none" or (start == "auto" and not _fits_shipped(model)):
-        return Started(model, frozenset(), "none")
-    backbone = backbone_of(model)
-    if start in ("auto", "shipped"):
-        # What lies above them starts at random, and its batch normalisation learns.
-        return Started(model, names_in(model, backbone, load_shipped(backbone)), "shipped")
-    if start == "imagenet":
-        start_from(backbone, start)
-    return Started(model, names_in(model, backbone, backbone.state_dict()), start)
-
-
-def _fits_shipped(model: nn.Module) -> bool:
-    return any(isinstance(m, TimmBackbone) and bool(shipped_tensors(m)) for m in model.modules())
+def own_rate(name: NetworkName, options: NetworkOptions) -> float:
+    """The learning rate of a network where none is chosen."""
+    return RATE_WITHOUT_NORM if options.batch_norm is False else NETWORKS[name].learning_rate
