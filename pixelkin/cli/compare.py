@@ -42,13 +42,14 @@ def compare(
     pixelkin compare runs/a/model runs/b/model light --data voc:VOC2012 --out z
     ```
 
-    A name (light, timm-fcn, deeplab-v3-plus, deeplab-v2, unet, segnet, fcn32s, fcn16s, fcn8s) is
-    trained, a model folder is loaded. All trainings get the same steps or time, windows,
+    A name (light, timm-fcn, deeplab-v3-plus, deeplab-v2, unet, segnet, fcn32s, fcn16s, fcn8s,
+    patch) is trained, a model folder is loaded. All trainings get the same steps or time, windows,
     augmentation and seeds; all models are judged on the same held-out stills, and their times are
     taken on this machine, image by image.
 
     Options of one network alone stand behind its name: NAME:KEY=VALUE with KEY one of backbone,
-    output-stride, channels, head-channels, widths, weights, learning-rate.
+    output-stride, channels, head-channels, widths, batch-norm, grey, separable, weights,
+    learning-rate.
 
     Further options, such as --crop-px 192, --batch-size 4, --validation 0.2, are those of
     pixelkin train and hold for all.
