@@ -51,7 +51,8 @@ def border_weights(
     parts = [part for part in (foreground, background) if part.any()]
     for part in parts:
         weights[part] = known.sum() / (len(parts) * part.sum())
-    return (weights + term).astype(np.float32)
+    weights += term
+    return weights.astype(np.float32)
 
 
 def border_term(
