@@ -144,6 +144,25 @@ def make_lits(root: Path) -> None:
         nibabel.save(nibabel.Nifti1Image(stored, np.diag([1, 1, 2, 1])), root / f"{kind}-0.nii")
 
 
+def make_panoptic(root: Path) -> None:
+    picture(root / "a.jpg")
+    grid(root / "panoptic" / "a.png", channels=3)
+    ids = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    ids[..., 0] = 7
+    ids[1, 1] = (0, 1, 0)
+    Image.fromarray(ids).save(root / "panoptic" / "a.png")
+    segments = [{"id": 7, "category_id": 3}, {"id": 256, "category_id": 1}]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": SIZE[0], "height": SIZE[1]}],
+        "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": segments}],
+        "categories": [
+            {"id": 3, "name": "sky", "isthing": 0},
+            {"id": 1, "name": "cat", "isthing": 1},
+        ],
+    }
+    text(root / "panoptic.json", json.dumps(content))
+
+
 CLASS_MAP_SETS: dict[str, Callable[[Path], None]] = {
     "pngs": make_pngs,
     "camvid": make_camvid,
@@ -164,6 +183,7 @@ CLASS_MAP_SETS: dict[str, Callable[[Path], None]] = {
     "coco-stuff": make_coco_stuff,
     "pratheepan": make_pratheepan,
     "ade20k": make_ade20k,
+    "panoptic": make_panoptic,
     "lits": make_lits,
     "lits-liver": make_lits,
 }

@@ -120,7 +120,11 @@ FORMATS: dict[str, _Check] = {
     ),
     "cvppp": _cvppp,
     "pngs-classes": _pngs_classes,
-} | {name: _classes(name) for name in SEMANTIC_FORMATS if name not in ("pngs", "voc", "cityscapes")}
+} | {
+    name: _classes(name)
+    for name in SEMANTIC_FORMATS
+    if name not in ("pngs", "panoptic", "voc", "cityscapes")
+}
 """Names of the formats that can be checked, as `data.instances.sources` and
 `data.class_maps.sources` name them; `pngs` of the latter is `pngs-classes` here too. `voc` and
 `cityscapes` are checked for objects and for classes."""

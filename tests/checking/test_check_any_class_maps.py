@@ -13,7 +13,9 @@ from pixelkin.checking.check import FORMATS, check_data
 from pixelkin.checking.report import Problem
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
 
-MAKERS = {name: make for name, make in CLASS_MAP_SETS.items() if name not in ("pngs", "ccp")}
+# Of these the check is that of their objects, or another.
+OWN_CHECKS = ("pngs", "panoptic", "ccp")
+MAKERS = {name: make for name, make in CLASS_MAP_SETS.items() if name not in OWN_CHECKS}
 VOLUMES = ("lits", "lits-liver")
 PNG_MAPS = [name for name in MAKERS if name not in (*VOLUMES, "sbd", "context", "context60")]
 

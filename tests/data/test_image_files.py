@@ -14,6 +14,7 @@ from pixelkin.data.class_maps.ade20k import Ade20kInstances
 from pixelkin.data.class_maps.camvid import CamVidRgb
 from pixelkin.data.class_maps.ccp import CcpSemantic
 from pixelkin.data.class_maps.kitti import KittiInstances
+from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, open_semantic_source
 from pixelkin.data.instances.bdd100k import BddInstances
 from pixelkin.data.instances.labelme import LabelMe
@@ -21,7 +22,7 @@ from pixelkin.data.instances.sources import FORMATS, open_source
 from pixelkin.data.memory import InMemory
 from pixelkin.data.reading import read_image
 from pixelkin.data.source import Source, Subset
-from pixelkin.results.conversion.painted import PaintedClasses, PanopticClasses
+from pixelkin.results.conversion.painted import PaintedClasses
 
 FILELESS = {"lits", "lits-liver"}
 

@@ -6,6 +6,7 @@ ADE20K Dataset, IJCV 2019.
 
 import difflib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _LAYOUT = (
     "the ADE20K layout: images/ADE/training/<scenes>/<scene>/<name>.jpg, and <name>_seg.png and "
     "<name>.json beside it"
 )
+_LOG = logging.getLogger(__name__)
+_MANY = 5000
 _NUMBERS = 26 * 256
 """As many as the red and green of a pixel can say."""
 
@@ -68,7 +71,8 @@ class Ade20k(ClassMapFiles):
         split: `"training"` or `"validation"`.
         classes: None gives the classes that the split has at this level, in the order of their
             numbers; it and a list of names read the JSON of every image first, which takes a
-            minute for the whole set. Number → name reads none.
+            minute for the whole set, and is logged. Number → name reads none; the command line
+            takes it as a text file with a line `number: name` each.
         others: what a class that was not chosen becomes: `"ignore"`, or `"background"`, which
             then is class 0.
         part_level: 0 for objects; 1, 2 … for parts, of the images that have them.
@@ -252,7 +256,14 @@ def _image_of(path: Path) -> Path:
 def _present(files: Iterable[tuple[Path, Path]], part_level: int) -> dict[int, str]:
     """Number → name of the classes of a level, by number."""
     found: dict[int, str] = {}
-    for image, _ in files:
+    images = [image for image, _ in files]
+    if len(images) >= _MANY:
+        _LOG.warning(
+            "reading which classes there are from %s JSON files, which takes a while; a list of "
+            "lines 'number: name' given as classes needs none of them",
+            f"{len(images):,}",
+        )
+    for image in images:
         with one_still():
             for one in read_ade_json(image.with_suffix(".json")):
                 if one.part_level == part_level and one.number:

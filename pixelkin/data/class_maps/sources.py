@@ -1,7 +1,7 @@
 """Data sets of class maps by the name of their format, or by what lies in their folder."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,16 @@ from pixelkin.data.class_maps.coco_stuff import CocoStuff
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes, SemanticPng, read_class_list
 from pixelkin.data.class_maps.kitti import KittiSemantic
 from pixelkin.data.class_maps.lits import Lits
+from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.pascal_context import PascalContext
 from pixelkin.data.class_maps.pratheepan import Pratheepan
 from pixelkin.data.class_maps.scene_parse import SceneParse150
 from pixelkin.data.class_maps.voc import SbdSemantic, VocSemantic
+from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.instances.sources import (
     format_and_path,
     has_all,
+    open_source,
     part_folder,
     the_one_format,
 )
@@ -157,7 +160,19 @@ def _kitti(place: Place) -> SemanticSource:
 
 def _ade20k(place: Place) -> SemanticSource:
     place.only("split", "classes")
-    return place.of_split(Ade20k, classes=place.chosen())
+    listed = place.classes
+    if isinstance(listed, str | os.PathLike):
+        listed = read_class_list(Path(listed))
+    # ADE20K's numbers are from 1: with a 0 among them they are but the lines of a plain list.
+    numbered = isinstance(listed, Mapping) and 0 not in listed
+    return place.of_split(Ade20k, classes=listed if numbered else place.chosen())
+
+
+def _panoptic(place: Place) -> SemanticSource:
+    place.only("images", "masks")
+    source = open_source(f"panoptic:{place.path}", images=place.images, masks=place.masks)
+    assert isinstance(source, CocoPanoptic)
+    return PanopticClasses(source)
 
 
 def _ccp(place: Place) -> SemanticSource:
@@ -340,6 +355,9 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         has_all("stuffthingmaps"),
         parts=("stuffthingmaps/*/", "annotations/*/", "train2017/", "val2017/"),
     ),
+    "panoptic": SemanticFormat(
+        _panoptic, "a JSON with segments_info, its PNGs in the folder of its name; things and stuff"
+    ),
     "ccp": SemanticFormat(
         _ccp,
         "photos/, annotations/pixel-level/ and label_list.mat",
@@ -376,9 +394,9 @@ def open_semantic_source(
 
     Args:
         spec: one of `SEMANTIC_FORMATS`, a colon and a path; or a path alone.
-        images: folder of the images, for `pngs` and CamVid's colours.
-        masks: folder of the maps, for `pngs`, CamVid's colours, `voc` and `context`.
-        split: which part, for all but `kitti`, `ccp`, `pratheepan` and `lits`.
+        images: folder of the images, for `pngs`, `panoptic` and CamVid's colours.
+        masks: folder of the maps, for `pngs`, `panoptic`, CamVid's colours, `voc` and `context`.
+        split: which part, for all but `kitti`, `ccp`, `pratheepan`, `panoptic` and `lits`.
         classes: for `pngs` the names of the classes, as `SemanticPng` takes them; for `ade20k`
             and `ccp` those of its classes that are wanted.
 

@@ -104,7 +104,7 @@ class CocoPanoptic:
         image = read_image(self._files[index])
         return InstanceSample(image, instances, self.names[index], rles.get(_VOID + 1))
 
-    def image_file(self, index: int) -> Path | None:
+    def image_file(self, index: int) -> Path:
         """The image file of a still; see `Source`."""
         return self._files[index]
 

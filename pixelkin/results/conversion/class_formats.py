@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, SemanticPng, read_class_list
+from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import SemanticSource
 from pixelkin.errors import PixelkinError
@@ -22,7 +23,7 @@ from pixelkin.results.class_maps import (
     write_class_png,
 )
 from pixelkin.results.conversion.instance_formats import CocoFolder, InstanceWriter, PanopticFolder
-from pixelkin.results.conversion.painted import PaintedClasses, PanopticClasses
+from pixelkin.results.conversion.painted import PaintedClasses
 from pixelkin.results.conversion.pictures import PictureLayout
 from pixelkin.structures import IGNORE, Instance, InstanceSample, Sample
 

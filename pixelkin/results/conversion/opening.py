@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelkin.data.class_maps.index_png import CLASSES_FILE
+from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.sources import (
     SEMANTIC_FORMATS,
     open_semantic_source,
@@ -15,7 +16,7 @@ from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.instances.sources import FORMATS, format_and_path, open_source, recognised
 from pixelkin.data.source import InstanceSource, SemanticSource
 from pixelkin.errors import PixelkinError
-from pixelkin.results.conversion.painted import PaintedClasses, PanopticClasses
+from pixelkin.results.conversion.painted import PaintedClasses
 from pixelkin.results.conversion.targets import WRITTEN, Target
 
 

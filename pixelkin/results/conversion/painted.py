@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import InstanceSource
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import paint_instances
@@ -54,33 +53,6 @@ class PaintedClasses:
         for number, category in enumerate(painted.categories):
             table[nth_instance_id(number)] = category + self._first
         return Sample(sample.image, table[painted.labels], sample.name)
-
-    def image_file(self, index: int) -> Path | None:
-        """The image file of a still; see `Source`."""
-        return self._source.image_file(index)
-
-
-class PanopticClasses:
-    """Classes of things and stuff of a panoptic data set; what is void is `IGNORE`.
-
-    Args:
-        source: the data set.
-    """
-
-    names: list[str]
-    class_names: tuple[str, ...]
-
-    def __init__(self, source: CocoPanoptic) -> None:
-        self._source = source
-        self.names = source.names
-        self.class_names = source.semantic_names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Sample:
-        image = self._source[index].image
-        return Sample(image, self._source.semantic(index), self.names[index])
 
     def image_file(self, index: int) -> Path | None:
         """The image file of a still; see `Source`."""

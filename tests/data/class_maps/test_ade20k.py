@@ -52,6 +52,17 @@ def write_set(root: Path, numbers: np.ndarray = NUMBERS, blue: np.ndarray = BLUE
     return root
 
 
+def test_a_long_reading_is_told(tmp_path: Path, monkeypatch, caplog) -> None:
+    write_set(tmp_path)
+    Ade20k(tmp_path)
+    assert not caplog.messages
+    monkeypatch.setattr("pixelkin.data.class_maps.ade20k._MANY", 2)
+    Ade20k(tmp_path)
+    assert "from 2 JSON files, which takes a while" in caplog.text
+    Ade20k(tmp_path, classes=NAMES | {165: "bed"})
+    assert len(caplog.messages) == 1
+
+
 def test_classes_present_are_compacted(tmp_path: Path) -> None:
     data = Ade20k(write_set(tmp_path))
     assert data.names == ["ADE_train_00000001", "ADE_train_00000002"]

@@ -14,7 +14,7 @@ from pixelkin.data.class_maps.sources import (
 from pixelkin.errors import PixelkinError
 
 OWN_SPLITS = {"sceneparse": "validation", "ade20k": "validation", "coco-stuff": "val2017"}
-WITHOUT_SPLITS = {"pngs", "kitti", "pratheepan", "lits", "lits-liver"}
+WITHOUT_SPLITS = {"pngs", "kitti", "panoptic", "pratheepan", "lits", "lits-liver"}
 
 
 @pytest.mark.parametrize("name", CLASS_MAP_SETS)
@@ -115,3 +115,29 @@ def test_parts_that_other_formats_name(tmp_path: Path) -> None:
     make_camvid(tmp_path)
     assert semantic_parts(tmp_path) == ["train", "val"]
     assert semantic_parts(f"kitti:{tmp_path}") == []
+
+
+def test_panoptic_annotations_are_things_and_stuff(tmp_path: Path) -> None:
+    CLASS_MAP_SETS["panoptic"](tmp_path)
+    source = open_semantic_source(f"panoptic:{tmp_path / 'panoptic.json'}")
+    assert source.class_names == ("cat", "sky")
+    expected = np.ones((4, 6), np.int64)
+    expected[1, 1] = 0
+    np.testing.assert_array_equal(source[0].labels, expected)
+    with pytest.raises(PixelkinError, match="takes no split"):
+        open_semantic_source(f"panoptic:{tmp_path}", split="val")
+
+
+def test_numbers_of_ade20k_in_a_file_spare_its_json(tmp_path: Path) -> None:
+    CLASS_MAP_SETS["ade20k"](tmp_path)
+    names = tmp_path / "numbers.txt"
+    names.write_text("1: a wall\n2: sky\n")
+    # A list of names alone is looked up in the JSON.
+    plain = tmp_path / "names.txt"
+    plain.write_text("wall\n")
+    assert open_semantic_source(f"ade20k:{tmp_path}", classes=plain).class_names == ("wall",)
+    for path in tmp_path.rglob("*.json"):
+        path.unlink()
+    source = open_semantic_source(f"ade20k:{tmp_path}", classes=names)
+    assert source.class_names == ("a wall", "sky")
+    assert source[0].labels[1, 1] == 0
