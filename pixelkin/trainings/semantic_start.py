@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pixelkin.checkpoint import load_into, load_state, read_config
+from pixelkin.checkpoint import WEIGHTS, load_into, load_state, read_config
 from pixelkin.errors import PixelkinError
 from pixelkin.models import fcn, segnet
 from pixelkin.models.backbone import TimmBackbone
@@ -64,10 +64,10 @@ def start_network(config: Mapping[str, Any], weights: str) -> Started:
         PixelkinError: those weights are not there, or are not for this network.
     """
     model = build_network(config)
-    # A folder wins over a name: it is what the user has.
-    if Path(weights).is_dir() or Path(weights).is_file():
+    fitting, path = _fitting(model), Path(weights)
+    # A checkpoint wins over a name: it is what the user has. Any other folder may be called auto.
+    if (path / WEIGHTS).is_file() or (weights not in fitting and path.exists()):
         return Started(model, _from_folder(model, config, weights), weights)
-    fitting = _fitting(model)
     if weights not in fitting:
         raise PixelkinError(
             f"{_named(config)} cannot start from {weights!r}, and there is no such folder: "

@@ -152,6 +152,15 @@ def test_weights_that_do_not_fit_are_answered_by_those_that_do(network, options,
         start_network(described(network, NAMES, options), weights)
 
 
+def test_a_checkpoint_wins_over_a_name_and_another_folder_does_not(tmp_path, monkeypatch):
+    state = vgg16(tmp_path / "vgg16")
+    (tmp_path / "auto").mkdir()
+    monkeypatch.chdir(tmp_path)
+    start = start_network(described("segnet", NAMES, THIN), "vgg16")
+    assert torch.equal(start.model.encoder[0][0].weight, state["features.0.weight"])
+    assert start_network(described("segnet", NAMES, THIN), "auto").start == "none"
+
+
 def test_a_checkpoint_of_something_else_and_a_pickle_are_refused(tmp_path):
     save_checkpoint(tmp_path / "m", {"a": torch.zeros(1)}, {"architecture": "irnet"}, "")
     with pytest.raises(PixelkinError, match="no model that gives every pixel a class"):
