@@ -16,7 +16,8 @@ from pixelkin.data.class_maps.ccp import CcpSemantic
 from pixelkin.data.class_maps.files import ClassMapFiles, faults_noted
 from pixelkin.data.class_maps.index_png import MapError, draws_unknown, only_0_and_255
 from pixelkin.data.class_maps.lits import Lits
-from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, Place
+from pixelkin.data.class_maps.place import Place
+from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
 from pixelkin.data.reading import image_size_hw, read_image, read_indices
 from pixelkin.data.source import SemanticSource
 from pixelkin.errors import PixelkinError

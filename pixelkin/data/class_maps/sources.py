@@ -1,7 +1,7 @@
 """Data sets of class maps by the name of their format, or by what lies in their folder."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pixelkin.data.class_maps.kitti import KittiSemantic
 from pixelkin.data.class_maps.lits import Lits
 from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.pascal_context import PascalContext
+from pixelkin.data.class_maps.place import Place
 from pixelkin.data.class_maps.pratheepan import Pratheepan
 from pixelkin.data.class_maps.scene_parse import SceneParse150
 from pixelkin.data.class_maps.voc import SbdSemantic, VocSemantic
@@ -29,57 +30,12 @@ from pixelkin.data.instances.sources import (
 )
 from pixelkin.data.reading import images_by_stem
 from pixelkin.data.source import SemanticSource
-from pixelkin.errors import PixelkinError
 
 MASK_FOLDERS = ("masks", "labels", "annotations")
 """What people call the folder of the maps beside `images`."""
 
 MASK_SUFFIXES = ("", "_mask", "_label")
 """What may follow the image's stem in the name of a map."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a user says of a data set.
-
-    Attributes:
-        path: where it lies.
-        images: folder of its images.
-        masks: folder of its maps.
-        split: which part.
-        classes: names, value → name, or a text file of either.
-    """
-
-    path: Path
-    images: Path | None
-    masks: Path | None
-    split: str | None
-    classes: Classes | None
-
-    def only(self, *given: str) -> None:
-        """Refuse what this format does not take: unheard, it would mislead."""
-        for name in ("images", "masks", "split", "classes"):
-            if name not in given and getattr(self, name) is not None:
-                allowed = ", ".join(given) or "the path alone"
-                raise PixelkinError(
-                    f"{self.path}: its format takes no {name}: expected {allowed}; leave it out"
-                )
-
-    def of_split(self, make: Callable[..., SemanticSource], **options: object) -> SemanticSource:
-        """`make(path, split)`, or with the split of its own where none is given."""
-        if self.split is None:
-            return make(self.path, **options)
-        return make(self.path, self.split, **options)
-
-    def chosen(self) -> list[str] | None:
-        """`classes` as names, where a data set knows its classes and some of them are chosen."""
-        if self.classes is None:
-            return None
-        if isinstance(self.classes, str | os.PathLike):
-            return list(read_class_list(Path(self.classes)).values())
-        if isinstance(self.classes, Sequence):
-            return list(self.classes)
-        return list(self.classes.values())
 
 
 _Maker = Callable[[Place], SemanticSource]

@@ -1,0 +1,54 @@
+"""What a user says of a data set of class maps, as its format takes it."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelkin.data.class_maps.index_png import Classes, read_class_list
+from pixelkin.data.source import SemanticSource
+from pixelkin.errors import PixelkinError
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a user says of a data set.
+
+    Attributes:
+        path: where it lies.
+        images: folder of its images.
+        masks: folder of its maps.
+        split: which part.
+        classes: names, value → name, or a text file of either.
+    """
+
+    path: Path
+    images: Path | None
+    masks: Path | None
+    split: str | None
+    classes: Classes | None
+
+    def only(self, *given: str) -> None:
+        """Refuse what this format does not take: unheard, it would mislead."""
+        for name in ("images", "masks", "split", "classes"):
+            if name not in given and getattr(self, name) is not None:
+                allowed = ", ".join(given) or "the path alone"
+                raise PixelkinError(
+                    f"{self.path}: its format takes no {name}: expected {allowed}; leave it out"
+                )
+
+    def of_split(self, make: Callable[..., SemanticSource], **options: object) -> SemanticSource:
+        """`make(path, split)`, or with the split of its own where none is given."""
+        if self.split is None:
+            return make(self.path, **options)
+        return make(self.path, self.split, **options)
+
+    def chosen(self) -> list[str] | None:
+        """`classes` as names, where a data set knows its classes and some of them are chosen."""
+        if self.classes is None:
+            return None
+        if isinstance(self.classes, str | os.PathLike):
+            return list(read_class_list(Path(self.classes)).values())
+        if isinstance(self.classes, Sequence):
+            return list(self.classes)
+        return list(self.classes.values())
