@@ -1,6 +1,6 @@
 """Semantic networks on CamVid's held-out frames, all trained with one budget.
 
-    for n in light timm-fcn deeplab-v3-plus deeplab-v2 unet segnet fcn8s fcn16s fcn32s; do
+    for n in light timm-fcn deeplab-v3-plus deeplab-v2 unet segnet fcn8s fcn16s fcn32s patch; do
         pixelkin train recipes/camvid.py --data CamVid --network $n --seed 0 --out RUNS/${n}_0
     done
     python benchmarks/camvid.py --data CamVid --runs RUNS --write-docs
@@ -55,6 +55,7 @@ LACKS = {
     "fcn8s": "a quarter of the channels; from nothing, and not by way of FCN-16s",
     "fcn16s": "a quarter of the channels; from nothing, and not by way of FCN-32s",
     "fcn32s": "a quarter of the channels; from nothing, in place of VGG-16's ImageNet weights",
+    "patch": "trained densely on windows, not on patches drawn at random",
 }
 """What each has not, against its paper; all lack steps and frames."""
 
