@@ -95,7 +95,7 @@ def test_a_model_of_other_classes_is_told_before_any_training(stills, tmp_path, 
     out = tmp_path / "out"
     tokens = (UNET, tmp_path / "other", "--data", f"pngs:{stills}", "--out", out, *BUDGET)
     assert run(*tokens) == 1
-    assert "rename it, or choose" in capsys.readouterr().err
+    assert "rename them, or choose" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -128,7 +128,7 @@ def test_a_time_gives_the_steps(stills, tmp_path, capsys):
         (["unet", "--seconds", "0"], "more than 0"),
         (["unet", "--validation", "0"], "leaves no still to judge"),
         (["unet", "--crop", "3"], "did you mean crop_px"),
-        (["unet", "light:channels=16"], "light:channels=16: the configuration does not describe"),
+        (["unet", "light:channels=16"], "light:channels=16: light has no option channels"),
     ],
 )
 def test_mistakes_are_told_before_any_work(tokens, message, stills, tmp_path, capsys):
