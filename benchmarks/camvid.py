@@ -27,8 +27,8 @@ from instance_pages import cell, table, write_report, write_section
 from PIL import Image
 
 from pixelkin.assess.comparison import Judged, seen_size
-from pixelkin.assess.comparison_files import as_row, best_first
-from pixelkin.assess.comparison_picture import Point, comparison_picture
+from pixelkin.assess.comparison_files import as_point, as_row, best_first
+from pixelkin.assess.comparison_picture import comparison_picture
 from pixelkin.assess.network_cost import network_cost, timed
 from pixelkin.data.class_maps.camvid import CamVid
 from pixelkin.errors import PixelkinError
@@ -150,16 +150,7 @@ def class_ious(judged: Judged, names: Sequence[str]) -> dict[str, float]:
 
 
 def draw(judged: Sequence[Judged], path: Path) -> None:
-    points = [
-        Point(
-            one.name,
-            ms=one.timing.processor_ms,
-            quality=one.mean("mIoU"),
-            spread=one.spread("mIoU") or 0.0,
-            parameters=one.cost.parameters,
-        )
-        for one in judged
-    ]
+    points = [as_point(one, ms=one.timing.processor_ms) for one in judged]
     with atomic_path(path) as temporary:
         Image.fromarray(comparison_picture(points)).save(temporary, format="PNG", optimize=True)
 

@@ -90,6 +90,17 @@ def comparison_document(judged: Sequence[Judged], **about: Any) -> dict[str, Any
     }
 
 
+def as_point(judged: Judged, *, ms: float) -> Point:
+    """A contestant in the figure, at so many milliseconds an image."""
+    return Point(
+        judged.name,
+        ms=ms,
+        quality=judged.mean("mIoU"),
+        spread=judged.spread("mIoU") or 0.0,
+        parameters=judged.cost.parameters,
+    )
+
+
 def write_comparison(out: Path, judged: Sequence[Judged], document: dict[str, Any]) -> None:
     """Write `compare.json`, `compare.csv`, `compare.txt` and `compare.png` to `out`."""
     write_json(out / "compare.json", document)
@@ -100,15 +111,6 @@ def write_comparison(out: Path, judged: Sequence[Judged], document: dict[str, An
     writer.writerows(rows)
     atomic_write(out / "compare.csv", text.getvalue())
     atomic_write(out / "compare.txt", comparison_table(judged) + "\n")
-    points = [
-        Point(
-            one.name,
-            ms=one.timing.wall_ms,
-            quality=one.mean("mIoU"),
-            spread=one.spread("mIoU") or 0.0,
-            parameters=one.cost.parameters,
-        )
-        for one in judged
-    ]
+    points = [as_point(one, ms=one.timing.wall_ms) for one in judged]
     with atomic_path(out / "compare.png") as temporary:
         Image.fromarray(comparison_picture(points)).save(temporary, format="PNG")
