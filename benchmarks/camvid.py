@@ -127,8 +127,8 @@ def markdown(report: dict[str, Any]) -> str:
             f"are medians of {TURNS}, of the processor's time on one core. SegNet's authors report "
             "0.601 on the test part, after training on 367 frames from VGG-16's ImageNet weights.",
             "",
-            "All lack frames and steps: a training takes ten to twenty-five minutes on one core of a "
-            "busy machine. GMACs and MB are of what a network sees at a time, which is a "
+            "All lack frames and steps: a training takes ten to twenty-five minutes on one core of "
+            "a busy machine. GMACs and MB are of what a network sees at a time, which is a "
             "window of 256 px for the DeepLabs, six a frame.",
             "",
             *table(head, rows),
