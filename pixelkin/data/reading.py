@@ -99,6 +99,34 @@ def read_indices(
     return decoded(path, decode, kind="mask")
 
 
+def read_colour_png(
+    path: Path, *, mode: str, what: str, remedy: str, size_hw: tuple[int, ...] | None = None
+) -> UInt8[np.ndarray, "h w c"]:
+    """The bytes of a PNG in which colours stand for something else, as stored.
+
+    Args:
+        path: of the file.
+        mode: Pillow's, RGB or RGBA.
+        what: the file is, for messages, such as a bitmask.
+        remedy: what was expected, and what to do.
+        size_hw: that of its image.
+
+    Raises:
+        PixelkinError: the file is missing, corrupt, no PNG of this mode, or of another size.
+    """
+
+    def decode() -> tuple[str, UInt8[np.ndarray, "h w c"]]:
+        with open_image(path) as image:
+            if size_hw is not None:
+                require_size(path, (image.height, image.width), size_hw)
+            return f"{image.format} of mode {image.mode}", np.array(image)
+
+    kind, pixels = decoded(path, decode, kind=what)
+    if kind != f"PNG of mode {mode}":
+        raise PixelkinError(f"{path} is {kind}: expected an {mode} PNG {remedy}")
+    return pixels
+
+
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """The image, its header read and its pixels not yet decoded; to be closed by the caller.
 

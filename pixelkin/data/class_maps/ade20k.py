@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64
@@ -25,7 +25,12 @@ from pixelkin.data.class_maps.files import (
     one_still,
 )
 from pixelkin.data.instances.instance_png import rles_by_id
-from pixelkin.data.reading import decoded, open_image, read_image, require_folder, require_size
+from pixelkin.data.reading import (
+    decoded,
+    read_colour_png,
+    read_image,
+    require_folder,
+)
 from pixelkin.data.splits import unknown_split
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE, Instance, InstanceSample
@@ -185,15 +190,8 @@ def read_ade_png(
     Raises:
         PixelkinError: the file is missing, corrupt, no RGB PNG, or of another size.
     """
-
-    def decode() -> tuple[str, np.ndarray[Any, Any]]:
-        with open_image(path) as image:
-            require_size(path, (image.height, image.width), size_hw)
-            return f"{image.format} of mode {image.mode}", np.array(image)
-
-    kind, pixels = decoded(path, decode, kind="class map")
-    if kind != "PNG of mode RGB":
-        raise PixelkinError(f"{path} is {kind}: expected an RGB PNG as ADE20K has them; {REMEDY}")
+    remedy = f"as ADE20K has them; {REMEDY}"
+    pixels = read_colour_png(path, mode="RGB", what="class map", remedy=remedy, size_hw=size_hw)
     rgb = pixels.astype(np.int64)
     return rgb[..., 0] // 10 * 256 + rgb[..., 1], rgb[..., 2]
 

@@ -6,7 +6,7 @@ https://doc.bdd100k.com/format.html.
 
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64, Integer, UInt8
@@ -21,11 +21,9 @@ from pixelkin.data.class_maps.files import (
     read_byte_indices,
 )
 from pixelkin.data.reading import (
-    decoded,
-    open_image,
+    read_colour_png,
     refuse_binary,
     require_folder,
-    require_size,
 )
 from pixelkin.data.splits import unknown_split
 from pixelkin.errors import PixelkinError
@@ -205,18 +203,8 @@ def read_bitmask(path: Path, *, size_hw: tuple[int, ...]) -> UInt8[np.ndarray, "
     Raises:
         PixelkinError: the file is missing, corrupt, no RGBA PNG or of another size.
     """
-
-    def decode() -> tuple[str, np.ndarray[Any, Any]]:
-        with open_image(path) as image:
-            require_size(path, (image.height, image.width), size_hw)
-            return f"{image.format} of mode {image.mode}", np.array(image)
-
-    kind, pixels = decoded(path, decode, kind="bitmask")
-    if kind != "PNG of mode RGBA":
-        raise PixelkinError(
-            f"{path} is {kind}: expected an RGBA PNG (category, attributes, id); {REMEDY}"
-        )
-    return pixels
+    remedy = f"(category, attributes, id); {REMEDY}"
+    return read_colour_png(path, mode="RGBA", what="bitmask", remedy=remedy, size_hw=size_hw)
 
 
 def bdd_files(

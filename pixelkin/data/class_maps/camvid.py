@@ -22,10 +22,9 @@ from pixelkin.data.class_maps.files import (
 )
 from pixelkin.data.reading import (
     decoded,
-    open_image,
+    read_colour_png,
     refuse_binary,
     require_folder,
-    require_size,
 )
 from pixelkin.data.splits import unknown_split
 from pixelkin.errors import PixelkinError
@@ -194,15 +193,8 @@ def read_colour_labels(path: Path, *, size_hw: tuple[int, ...]) -> Int64[np.ndar
         PixelkinError: the file is missing, corrupt, no RGB PNG or of another size, or holds a
             colour that is no class's; names the colour and where it is first.
     """
-
-    def decode() -> tuple[str, np.ndarray[Any, Any]]:
-        with open_image(path) as image:
-            require_size(path, (image.height, image.width), size_hw)
-            return f"{image.format} of mode {image.mode}", np.array(image)
-
-    kind, rgb = decoded(path, decode, kind="colour map")
-    if kind != "PNG of mode RGB":
-        raise PixelkinError(f"{path} is {kind}: expected an RGB PNG of CamVid's colours; {REMEDY}")
+    remedy = f"of CamVid's colours; {REMEDY}"
+    rgb = read_colour_png(path, mode="RGB", what="colour map", remedy=remedy, size_hw=size_hw)
     found, inverse = np.unique(_packed(rgb), return_inverse=True)
     known = {int(_packed(np.array(colour))): n for n, colour in enumerate(CAMVID_COLOURS.values())}
     indices = np.array([known.get(int(packed), -1) for packed in found], np.int64)

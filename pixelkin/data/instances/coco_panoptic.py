@@ -24,7 +24,7 @@ from pixelkin.data.instances.coco_json import (
     read_coco,
 )
 from pixelkin.data.instances.instance_png import rles_by_id
-from pixelkin.data.reading import decoded, open_image, read_image, require_folder
+from pixelkin.data.reading import read_colour_png, read_image, require_folder
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE, Instance, InstanceSample
 
@@ -147,14 +147,8 @@ def read_segment_ids(path: Path) -> Int64[np.ndarray, "h w"]:
     Raises:
         PixelkinError: the file is missing, corrupt, or no 8-bit RGB PNG.
     """
-
-    def decode() -> tuple[str, np.ndarray[Any, Any]]:
-        with open_image(path) as image:
-            return f"{image.format} of mode {image.mode}", np.array(image)
-
-    kind, rgb = decoded(path, decode, kind="panoptic mask")
-    if kind != "PNG of mode RGB":
-        raise PixelkinError(f"{path} is {kind}: expected an RGB PNG, as COCO panoptic writes them")
+    remedy = "as COCO panoptic writes them; write it again as one"
+    rgb = read_colour_png(path, mode="RGB", what="panoptic mask", remedy=remedy)
     ids: Int64[np.ndarray, "h w"] = rgb.astype(np.int64) @ (1, 256, 256**2)
     return ids
 
