@@ -35,7 +35,7 @@ _WHITE_IS_A_CLASS = frozenset({"pratheepan"})
 """Formats whose masks are black and white."""
 
 _SLAB = 64
-"""Slices of a volume that are read at once: each read of a packed one starts from its first."""
+"""Slices of a volume that are read at once."""
 
 _FOUND = {
     r"cannot read the [\w -]+? (?P<where>/.+?|[^:]+?): (?P<what>.*)": "cannot be read: {}",

@@ -26,7 +26,7 @@ def grey_slices(
         window_hu: Hounsfield units that become 0 and 255.
     """
     depth = volume.size_zyx[0]
-    # Of a packed file every read unpacks all before it.
+    # Where z is not the last stored axis a slab costs hardly more than a slice.
     for start in range(0, depth, _SLAB):
         for grey in windowed(volume.slab_zyx(start, min(start + _SLAB, depth)), window_hu):
             yield np.repeat(grey[..., None], 3, axis=2)

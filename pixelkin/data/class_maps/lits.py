@@ -30,8 +30,10 @@ _CLASSES = ("background", "liver", "tumour")
 class Lits:
     """The slices of the volumes that have a segmentation (131), names `volume-<n>_<slice>`.
 
-    Images are grey, as RGB; the liver is what is liver or tumour, 1 and 2 in the files. Slices of
-    packed files (`.nii.gz`) are slow to reach: unpack them to train.
+    Images are grey, as RGB; the liver is what is liver or tumour, 1 and 2 in the files. Packed
+    files (`.nii.gz`) are unpacked once, when their first slice is asked for, into temporary files
+    that take disk and no memory. Of more cases than `unpacked.UNPACKED_BYTES` hold, the longest
+    unused go first: to train on those, unpack them yourself.
 
     Args:
         folder: searched with its sub-folders for `volume-<n>.nii` and `segmentation-<n>.nii`.

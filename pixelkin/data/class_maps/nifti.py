@@ -15,13 +15,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float64, Int64, Integer, Num, UInt8
 
+from pixelkin.data.class_maps.unpacked import unpacked
 from pixelkin.data.reading import decoded
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path
 
 Orientation = Literal["LPS", "RAS"]
 
-_SUFFIXES = (".nii", ".nii.gz")
+_PACKED = ".nii.gz"
+_SUFFIXES = (".nii", _PACKED)
 _UNPLACED = "has neither qform nor sform: expected one, since nothing else says which way is up"
 
 
@@ -34,7 +36,8 @@ class NiftiVolume:
     x grows to the right and y to the front.
 
     Attributes:
-        path: `.nii` or `.nii.gz`. Of the latter a slice costs the unpacking of all before it.
+        path: `.nii` or `.nii.gz`. The latter is unpacked when its first slice is asked for, once
+            for all its slices, into a temporary file; see `unpacked.unpacked`.
         orientation: of the arrays, however the file is stored.
         size_zyx: voxels, turned.
         spacing_zyx: millimetres between voxels, turned.
@@ -53,7 +56,11 @@ class NiftiVolume:
     _axes: Int64[np.ndarray, "3 2"]
 
     def slice_yx(self, z: int) -> Num[np.ndarray, "y x"]:
-        """The slice at `z`, with the file's scaling, and nothing of the others in memory."""
+        """The slice at `z`, with the file's scaling, and nothing of the others in memory.
+
+        That holds of packed files too, but for what the system keeps of their unpacked copies as
+        long as nobody needs the memory.
+        """
         image: Num[np.ndarray, "y x"] = self.slab_zyx(z, z + 1)[0]
         return image
 
@@ -69,8 +76,7 @@ class NiftiVolume:
             start, stop = self.size_zyx[0] - stop, self.size_zyx[0] - start
         index = [slice(None)] * 3
         index[stored_axis] = slice(start, stop)
-        proxy = _nibabel().load(self.path).dataobj
-        stored = decoded(self.path, lambda: np.asarray(proxy[tuple(index)]), kind="volume")
+        stored = decoded(self.path, lambda: self._part(tuple(index)), kind="volume")
         return turned_zyx(stored, self._axes)
 
     def read_zyx(self) -> Num[np.ndarray, "z y x"]:
@@ -80,6 +86,19 @@ class NiftiVolume:
     def like(self, other: NiftiVolume) -> NiftiVolume:
         """The same file, its stored axes taken to be those of `other`."""
         return _turned(self.path, self.affine, self._stored_size, other._axes, self.orientation)
+
+    def _part(self, index: tuple[slice, ...]) -> Num[np.ndarray, "i j k"]:
+        """Voxels as they are stored, with the file's scaling."""
+        nibabel = _nibabel()
+        proxy = nibabel.load(self.path).dataobj
+        if not self.path.name.lower().endswith(_PACKED):
+            return np.asarray(proxy[index])
+        # nibabel would unpack all before a slice anew at every slice.
+        stored = np.ndarray(
+            proxy.shape, proxy.dtype, unpacked(self.path), offset=proxy.offset, order="F"
+        )
+        scale = np.float64(proxy.slope), np.float64(proxy.inter)
+        return np.asarray(nibabel.volumeutils.apply_read_scaling(stored[index].copy(), *scale))
 
     @property
     def _stored_size(self) -> tuple[int, ...]:
