@@ -1,6 +1,7 @@
 """`label_photos` from photos and tags to predictions: whole, in part, stopped, and gone on."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -15,13 +16,14 @@ from PIL import Image
 from rendered_photos import SIZE_HW, TAGS, label, made, small_options, start_and_die, write_photos
 
 from pixelkin.data.instances.coco_json import CocoJson
-from pixelkin.data.tags.image_tags import Tags
 from pixelkin.engine import loop
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle, read_indexed_png
-from pixelkin.pipelines.weak_labels import STAGES, Extent, InstanceOptions
-from pixelkin.pipelines.weak_labels.run import describe
+from pixelkin.pipelines.weak_labels import STAGES, Extent
+from pixelkin.pipelines.weak_labels.run import ONCE_FIXED
 from pixelkin.pipelines.weak_labels.workspace import Workspace
+from pixelkin.trainings.augmentation import Windows
+from pixelkin.trainings.semantic import Balance
 
 pytest.importorskip("lightning")
 
@@ -156,7 +158,11 @@ def test_again_makes_a_stage_and_all_after_it_anew(until, whole, root):
         ({"options": small_options(affinity=replace(small_options().affinity, steps=9))},
          "affinity.steps 3, now it is 9; .* --again affinity"),
         ({"options": small_options(affinity=replace(small_options().affinity, ema_decay=0.5))},
-         "affinity.ema_decay null, now it is 0.5; .* --again affinity"),
+         "affinity.ema_decay 0.0, now it is 0.5; .* --again affinity"),
+        ({"options": small_options(windows=Windows(crop_px=256, scale=(0.6, 1.1)))},
+         r"network.scale \[0.5, 1.1\], now it is \[0.6, 1.1\]; .* --again network"),
+        ({"options": small_options(balance=Balance(class_balance=0.5))},
+         "network.class_balance 0.75, now it is 0.5; .* --again network"),
     ],
 )  # fmt: skip
 def test_changed_options_are_refused_by_name(whole, root, changes, says):
@@ -166,18 +172,56 @@ def test_changed_options_are_refused_by_name(whole, root, changes, says):
     assert made(whole) == before
 
 
-def test_options_that_came_later_are_named_where_they_are_others():
-    """So that runs of before, whose run.json has none of them, go on."""
-    tags = Tags(("disc",), {})
-    options = small_options(
-        classifier=replace(small_options().classifier, weight_decay=0.5),
-        instances=InstanceOptions(),
+def forget(out: Path) -> None:
+    """Make a run's run.json one of before the options that came later."""
+    found = Workspace(out).description()
+    for name in ONCE_FIXED:
+        training, part = name.split(".")
+        found.get(training, {}).pop(part, None)
+    Workspace(out).describe(found)
+
+
+def test_a_run_of_before_the_later_options_goes_on(until, root):
+    out = until("predictions")
+    forget(out)
+    assert Workspace(out).description()["network"].keys() == {
+        "steps", "batch_size", "learning_rate", "backbone_rate", "weight_decay", "weights",
+        "ema_decay", "validate_every",
+    }  # fmt: skip
+    before = made(out)
+    label(root, out, extent=Extent(until="network"))
+    assert made(out) == before
+    # Now it names them.
+    named = Workspace(out).description()
+    assert (named["network"]["scale"], named["affinity"]["ema_decay"]) == ([0.5, 1.1], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"windows": Windows(crop_px=256, scale=(0.5, 2))}, r"scale \[0.5, 1.1\], now it is \[0.5"),
+        ({"balance": Balance(class_balance=0.25)}, "class_balance 0.75, now it is 0.25"),
+        ({"balance": Balance(0.75, border_weight=10)}, "border_weight 0.0, now it is 10"),
+    ],
+)
+def test_a_run_of_before_is_told_from_one_of_other_defaults(until, root, changes, says):
+    out = until("predictions")
+    forget(out)
+    with pytest.raises(PixelkinError, match=f"a run with network.{says}.*--again network"):
+        label(root, out, options=small_options(**changes))
+
+
+def test_the_network_learns_from_the_windows_and_weights_asked_for(until, root):
+    out = until("predictions")
+    asked = small_options(
+        windows=Windows(crop_px=64, scale=(0.9, 1.2)), balance=Balance(class_balance=0.25)
     )
-    found = describe([], tags, options, 0)
-    once = {"steps", "batch_size", "learning_rate", "backbone_rate", "weights"}
-    assert found["affinity"].keys() == found["irnet"].keys() == once
-    assert found["classifier"].keys() == once | {"weight_decay"}
-    assert found["network"].keys() == once | {"weight_decay", "ema_decay", "validate_every"}
+    label(root, out, options=asked, extent=Extent(again="network", until="network"))
+    trained = json.loads((out / "7_network" / "run.json").read_text())["config"]
+    said = Workspace(out).description()["network"]
+    for found in (trained, said):
+        assert (found["crop_px"], found["scale"]) == (64, [0.9, 1.2])
+        assert found["class_balance"] == 0.25
 
 
 def test_changed_photos_and_tags_are_refused(whole, root, tmp_path):

@@ -93,6 +93,20 @@ def test_a_run_goes_on_with_equal_options_alone(tmp_path):
     assert workspace.is_done("walk")
 
 
+def test_what_a_run_does_not_name_is_what_it_once_was(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.start(DESCRIPTION, first_stage=FIRST_STAGE)
+    unnamed = {"walk.new": [1, 2]}
+    other = DESCRIPTION | {"walk": DESCRIPTION["walk"] | {"new": (1, 3)}}
+    with pytest.raises(PixelkinError, match=r"walk.new \[1, 2\], now it is \[1, 3\]; .*--again wa"):
+        workspace.start(other, first_stage=FIRST_STAGE, unnamed=unnamed)
+    same = DESCRIPTION | {"walk": DESCRIPTION["walk"] | {"new": (1, 2)}}
+    workspace.start(same, first_stage=FIRST_STAGE, unnamed=unnamed)
+    # From now on it is what run.json says.
+    with pytest.raises(PixelkinError, match=r"walk.new \[1, 2\], now it is \[1, 3\]"):
+        workspace.start(other, first_stage=FIRST_STAGE, unnamed={"walk.new": [1, 3]})
+
+
 @pytest.mark.parametrize(
     ("again", "allowed"),
     [("photos", ("size", "seed", "radius", "power")), ("classifier", ("seed", "radius", "power")),

@@ -42,7 +42,9 @@ from pixelkin.pipelines.weak_labels.workspace import (
     Workspace,
 )
 from pixelkin.trainings import affinity, tags
+from pixelkin.trainings.augmentation import Windows
 from pixelkin.trainings.optimisation import Optimisation
+from pixelkin.trainings.semantic import Balance
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Options:
     Attributes:
         long_side_px: of the working copies.
         classifier, affinity, network: of the three trainings; the seed is the run's.
+        windows, balance: of the network's training too.
         activations, regions, crf, walk: of the stages between.
         instances: of the two stages that find them; None leaves these out.
     """
@@ -64,6 +67,8 @@ class Options:
     affinity: Optimisation = affinity.OPTIMISATION
     walk: WalkOptions = field(default_factory=WalkOptions)
     network: Optimisation = stages.NETWORK
+    windows: Windows = stages.WINDOWS
+    balance: Balance = stages.BALANCE
     instances: InstanceOptions | None = None
 
     def stages(self) -> tuple[str, ...]:
@@ -133,7 +138,10 @@ def label_photos(
     paths = find_photos(images, tags_from, out=out)
     found, problems = match_tags(tags_from, list(paths), classes=classes)
     workspace.start(
-        describe(list(paths), found, options, seed), first_stage=FIRST_STAGE, again=extent.again
+        describe(list(paths), found, options, seed),
+        first_stage=FIRST_STAGE,
+        unnamed=ONCE_FIXED,
+        again=extent.again,
     )
     photos, faults = prepare_photos(
         workspace, images, paths, found, long_side_px=options.long_side_px, progress=report
@@ -177,7 +185,9 @@ def run_stage(run: Run, name: str, options: Options) -> None:
         "regions": lambda: stages.find_regions(run, options.regions, options.crf),
         "affinity": lambda: stages.train_affinity(run, options.affinity),
         "walk": lambda: stages.walk_maps(run, options.walk, options.crf),
-        "network": lambda: stages.train_network(run, options.network),
+        "network": lambda: stages.train_network(
+            run, options.network, windows=options.windows, balance=options.balance
+        ),
         "predictions": lambda: stages.predict_all(run),
         "irnet": lambda: train_irnet(run, objects.irnet),
         "instances": lambda: find_instances(run, objects.grouping),
@@ -196,14 +206,29 @@ FIRST_STAGE = {
 """Key of run.json → the first stage that it has a say in; all others have one in the very first."""
 
 
-ONCE_FIXED: dict[str, float] = {"weight_decay": 1e-4, "ema_decay": 0.0, "validate_every": 0}
-"""What the trainings on tags and regions had no option for. The run.json of older runs does not
-name it, and where it is the same they can go on."""
+ONCE_FIXED: dict[str, Any] = {
+    **{
+        f"{training}.{name}": value
+        for training in ("classifier", "affinity", "irnet")
+        for name, value in (("weight_decay", 1e-4), ("ema_decay", 0.0), ("validate_every", 0))
+    },
+    "network.crop_px": 256,
+    "network.scale": [0.5, 1.1],
+    "network.rotate": False,
+    "network.class_balance": 0.75,
+    "network.near_class": 0.0,
+    "network.border_weight": 0.0,
+    "network.border_sigma_px": 5.0,
+    "network.border_ground": "background",
+}
+"""What the run.json of older runs does not name, and what it was in them. Numbers of then, not the
+defaults of now: these may change, and then such a run must not go on as if nothing had."""
 
 
 def describe(names: Sequence[str], tags: Tags, options: Options, seed: int) -> dict[str, Any]:
     """What must stay the same for a run to go on; run.json."""
     described = asdict(options)
+    described["network"] |= described.pop("windows") | described.pop("balance")
     objects = described.pop("instances")
     if objects is not None:
         described |= {"irnet": objects["irnet"], "instances": objects["grouping"]}
@@ -211,10 +236,6 @@ def describe(names: Sequence[str], tags: Tags, options: Options, seed: int) -> d
         if training in described:
             # The run's own, and the machine's.
             del described[training]["seed"], described[training]["workers"]
-        if training in described and training != "network":
-            for name, before in ONCE_FIXED.items():
-                if described[training][name] == before:
-                    del described[training][name]
     return {
         "pixelkin": __version__,
         "photos": f"{len(names)} ({_digest(sorted(names))})",

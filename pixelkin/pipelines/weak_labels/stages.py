@@ -216,7 +216,9 @@ def write_coco(run: Run) -> None:
             )
 
 
-def train_network(run: Run, optimisation: Optimisation) -> None:
+def train_network(
+    run: Run, optimisation: Optimisation, *, windows: Windows, balance: Balance
+) -> None:
     """Stage "network": label maps → a segmentation network, trained as on any others.
 
     Its backbone starts from the classifier's, which tells the classes already.
@@ -228,8 +230,8 @@ def train_network(run: Run, optimisation: Optimisation) -> None:
         "light",
         class_names=("background", *run.photos.class_names),
         optimisation=run.on_machine(optimisation),
-        windows=WINDOWS,
-        balance=BALANCE,
+        windows=windows,
+        balance=balance,
     )
     classifier = load_classifier(run.workspace.folder("classifier") / "model")
     known = classifier.backbone.net.state_dict()

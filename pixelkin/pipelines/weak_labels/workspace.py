@@ -28,6 +28,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,7 @@ class Workspace:
         description: dict[str, Any],
         *,
         first_stage: Mapping[str, str],
+        unnamed: Mapping[str, Any] = MappingProxyType({}),
         again: str | None = None,
     ) -> None:
         """Write run.json, or raise `PixelkinError` where another run lives here.
@@ -161,6 +163,7 @@ class Workspace:
                 run.json there does not have is not compared.
             first_stage: key, or key.part → the first stage that it has a say in; of others it is
                 the very first.
+            unnamed: key.part → what it was in a run whose run.json has the key but not the part.
             again: remove what this stage and all that need it have made; what has a say in these
                 alone may be another than it was.
         """
@@ -168,7 +171,7 @@ class Workspace:
         remade = stages_from(again) if again else []
         kept = [name for name in ALL_STAGES if name not in remade]
         if (self.root / "run.json").is_file():
-            for key, was, now in self._differences(description):
+            for key, was, now in self._differences(description, unnamed):
                 stage = first_stage.get(key, first_stage.get(key.split(".")[0], first))
                 if stage in kept:
                     raise PixelkinError(
@@ -197,20 +200,26 @@ class Workspace:
             raise PixelkinError(f"{path} cannot be read ({error}); start the run anew") from error
         return found
 
-    def _differences(self, description: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    def _differences(
+        self, description: dict[str, Any], unnamed: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Any, Any]]:
         old = self.description()
         # As JSON gives it back: tuples are lists there.
         new = json.loads(json.dumps(description))
         for key in new:
             if key in old and old[key] != new[key]:
-                yield from _first_difference(key, old[key], new[key])
+                yield from _first_difference(key, old[key], new[key], unnamed)
 
 
-def _first_difference(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+def _first_difference(
+    key: str, old: Any, new: Any, unnamed: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         for part in new:
-            if old.get(part) != new[part]:
-                yield from _first_difference(f"{key}.{part}", old.get(part), new[part])
+            name = f"{key}.{part}"
+            was = old.get(part, unnamed.get(name))
+            if was != new[part]:
+                yield from _first_difference(name, was, new[part], unnamed)
         return
     yield key, _short(old), _short(new)
 
