@@ -20,6 +20,7 @@ from pixelkin.checking.files import (
 )
 from pixelkin.checking.regions import TINY_PX, check_mask_parts
 from pixelkin.checking.report import Progress, Report
+from pixelkin.data.class_maps.index_png import draws_unknown
 from pixelkin.data.reading import IMAGE_SUFFIXES, read_index_png, read_indices
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
@@ -55,6 +56,8 @@ class IndexFolders:
         mask_suffix: what follows the image's stem in a mask's name.
         image_suffix: what an image's stem ends with, and a mask's has not (CVPPP's `_rgb`).
         all_masked: whether each image should have a mask; VOC has masks for some only.
+        void: whether a mask of nothing but 0 and 255 in VOC's palette says that it is unknown, and
+            is no slip.
     """
 
     images: Path
@@ -62,6 +65,7 @@ class IndexFolders:
     mask_suffix: str = ""
     image_suffix: str = ""
     all_masked: bool = True
+    void: bool = False
 
 
 def check_index_png(
@@ -82,7 +86,7 @@ def check_index_png(
         report.error(report.place(folders.masks), "no image has a mask", fix=_NONE)
     kept: dict[str, Int64[np.ndarray, "h w"]] = {}
     for image, mask in each("masks", pairs):
-        labels = check_mask_file(mask, facts[image], report)
+        labels = check_mask_file(mask, facts[image], report, void=folders.void)
         if labels is not None:
             count = check_labels(labels, report.place(mask), report)
             report.objects += count
@@ -123,21 +127,28 @@ def _masks_by_stem(
 
 
 def check_mask_file(
-    path: Path, image: ImageFacts | None, report: Report, *, binary: bool = False
+    path: Path,
+    image: ImageFacts | None,
+    report: Report,
+    *,
+    binary: bool = False,
+    void: bool = False,
 ) -> Shaped[np.ndarray, "h w"] | None:
     """The ids of a mask as the loader reads them; None, with a report, where it cannot.
 
     With `binary` every value but 0 is the one object: values are as stored, none can be misread.
+    `void` as of `IndexFolders`; 255 is never an object then.
     """
     where = report.place(path)
     try:
         # What any value but 0 means needs no second look at the values.
-        labels = read_indices(path)[1] if binary else read_index_png(path)
+        raw = binary or void
+        labels = read_indices(path)[1].astype(np.int64) if raw else read_index_png(path)
     except PixelkinError as error:
         _report_unreadable(path, image, str(error), report)
         return None
     check_mask_size(image, (labels.shape[0], labels.shape[1]), where, report)
-    if not binary:
+    if not (binary or (void and draws_unknown(path))):
         _check_two_values(labels, path, report)
     return labels
 
@@ -252,13 +263,15 @@ def _compare_penn_boxes(text: Path, labels: Int64[np.ndarray, "h w"], report: Re
 
 def check_voc(root: Path, report: Report, each: Progress) -> None:
     """Report every problem of PASCAL VOC's object masks, and of classes that do not fit them."""
-    folders = IndexFolders(root / "JPEGImages", root / "SegmentationObject", all_masked=False)
+    folders = IndexFolders(
+        root / "JPEGImages", root / "SegmentationObject", all_masked=False, void=True
+    )
     for stem, objects in check_index_png(folders, report, each).items():
         path = root / "SegmentationClass" / f"{stem}.png"
         if not path.is_file():
             report.error(report.place(path), "there is no class mask", fix=_OVERLAY)
             continue
-        classes = check_mask_file(path, ImageFacts(path, objects.shape), report)
+        classes = check_mask_file(path, ImageFacts(path, objects.shape), report, void=True)
         if classes is not None and classes.shape == objects.shape:
             _compare_voc(report.place(path), classes, objects, report)
 

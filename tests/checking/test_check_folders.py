@@ -226,6 +226,18 @@ def test_voc_objects_of_no_or_of_two_classes(tmp_path: Path) -> None:
         assert any(what in p.what for p in problems_of(root)), what
 
 
+def test_voc_maps_of_void_alone_are_sound_in_its_palette(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    write_picture(root / "JPEGImages" / "b.jpg", 3)
+    void = np.zeros((HEIGHT, WIDTH), np.uint8)
+    void[5:9, 5:9] = 255
+    for folder in ("SegmentationObject", "SegmentationClass"):
+        write_indexed_png(root / folder / "b.png", void)
+    assert problems_of(root) == []
+    Image.fromarray(void).save(root / "SegmentationClass" / "b.png")
+    assert "SegmentationClass/b.png" in {problem.where for problem in problems_of(root)}
+
+
 def test_cvppp_pairs_by_their_names(tmp_path: Path) -> None:
     for n in (1, 2):
         write_picture(tmp_path / f"plant{n}_rgb.png", n)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 from scipy.io import loadmat
 
+from pixelkin.data.class_maps.index_png import draws_unknown
 from pixelkin.data.instances.instance_png import rles_by_id
 from pixelkin.data.reading import (
     decoded,
@@ -54,7 +55,9 @@ class Voc:
 
     Raises:
         PixelkinError: a folder, or a file of an image, is missing, or the split is unknown; on
-            reading, a file is corrupt or no index PNG, sizes differ, or an instance has no class.
+            reading, a file is corrupt or no index PNG, sizes differ, an instance has no class or
+            classes have no instance, or a mask holds nothing but 0 and 255 without VOC's palette,
+            which draws 255 as unknown.
     """
 
     names: list[str]
@@ -95,6 +98,12 @@ class Voc:
                 raise PixelkinError(
                     f"{objects_path}: instance {number} has no class in {classes_path}; {_REMEDY}"
                 )
+        there = np.unique(classes[(classes != 0) & (classes != IGNORE)])
+        if there.size and not rles:
+            raise PixelkinError(
+                f"{objects_path} holds no instance, and {classes_path} class {there[0]}: expected "
+                f"ids from 1 there; {_REMEDY}"
+            )
         instances = (Instance(rle, majority[n] - 1, key=str(n)) for n, rle in rles.items())
         return InstanceSample(image, tuple(instances), name, ignore)
 
@@ -152,7 +161,9 @@ class Sbd:
 
 def _read_indices(path: Path, size_hw: tuple[int, ...]) -> Int64[np.ndarray, "h w"]:
     labels = read_indices(path, size_hw=size_hw)[1].astype(np.int64)
-    refuse_binary(labels, path, remedy=_REMEDY)
+    # Objects that are too small or too hard to tell are void; an image may have no other.
+    if not draws_unknown(path):
+        refuse_binary(labels, path, remedy=_REMEDY)
     return labels
 
 

@@ -64,6 +64,24 @@ def test_voc_without_an_unknown_pixel_has_no_ignore(tmp_path: Path) -> None:
     assert len(sample.instances) == 2
 
 
+def test_voc_stills_of_void_alone_have_no_object(tmp_path: Path) -> None:
+    """What is too small or too hard to tell is void, and an image may show nothing else."""
+    root = write_voc(tmp_path)
+    void = np.where(OBJECTS, 255, 0).astype(np.uint8)
+    for folder in ("SegmentationObject", "SegmentationClass"):
+        write_indexed_png(root / folder / "2007_000032.png", void)
+    sample = Voc(root, "val")[0]
+    assert sample.instances == ()
+    assert sample.ignore is not None
+    np.testing.assert_array_equal(decode_rle(sample.ignore, (4, 4)), void == 255)
+    # Grey of 0 and 255 is a binary mask, most likely of somebody's object.
+    for folder in ("SegmentationClass", "SegmentationObject"):
+        Image.fromarray(void).save(root / folder / "2007_000032.png")
+        with pytest.raises(PixelkinError, match=rf"{folder}.*holds no id beside 0 and 255"):
+            Voc(root, "val")[0]
+        write_indexed_png(root / folder / "2007_000032.png", void)
+
+
 @pytest.mark.parametrize(
     ("folder", "ids", "match"),
     [
@@ -71,7 +89,7 @@ def test_voc_without_an_unknown_pixel_has_no_ignore(tmp_path: Path) -> None:
         ("SegmentationClass", np.where(OBJECTS == 3, 21, CLASSES), "holds class 21: expected 0 to"),
         ("SegmentationClass", CLASSES[:3], r"2007_000032\.png is 4×3: expected 4×4"),
         ("SegmentationObject", OBJECTS[:, :2], r"2007_000032\.png is 2×4: expected 4×4"),
-        ("SegmentationObject", np.where(OBJECTS, 255, 0), "holds no id beside 0 and 255"),
+        ("SegmentationObject", np.where(OBJECTS, 255, 0), "holds no instance, and .*class 13"),
     ],
 )
 def test_voc_files_that_disagree_are_named(
