@@ -58,8 +58,11 @@ _LAYOUT = (
     "stuffthingmaps/train2017/<name>.png or annotations/train2017/<name>.png"
 )
 _LAST_ID = 182
-_USED_IDS = [number for number in range(1, _LAST_ID + 1) if number not in COCO_UNUSED_IDS]
-_TABLE = class_table((number - 1 for number in _USED_IDS), ignored=(IGNORE,))
+
+COCO_STUFF_IDS = tuple(n for n in range(1, _LAST_ID + 1) if n not in COCO_UNUSED_IDS)
+"""The 171 ids in use, in the order of the classes."""
+
+_TABLE = class_table((number - 1 for number in COCO_STUFF_IDS), ignored=(IGNORE,))
 
 
 class CocoStuff(ClassMapFiles):
