@@ -20,6 +20,7 @@ Counts = Int64[np.ndarray, "truth predicted"]
 _BYTES = 256
 _CHUNK = 1 << 24
 """The histogram comes as float32, which counts exactly up to here."""
+_PART = 1 << 16
 
 
 class ConfusionMatrix:
@@ -130,23 +131,33 @@ def _refuse_kind(what: str, dtype: str) -> NoReturn:
 def _as_bytes(
     truth: Indices, found: Indices, classes: int
 ) -> tuple[UInt8[np.ndarray, " n"], UInt8[np.ndarray, " n"]]:
-    if _exceeds(truth, IGNORE):
+    wanted, given = _bytes(truth), _bytes(found)
+    if wanted is None:
         _refuse_value(truth[(truth < 0) | (truth > IGNORE)][0], classes, "truth", truth)
-    if _exceeds(found, _BYTES - 1):
+    if given is None:
         wrong = ((found < 0) | (found >= _BYTES)) & (truth != IGNORE)
         if wrong.any():
             _refuse_value(found[wrong][0], classes, "prediction", found)
         # What stands where nobody knows the truth does not matter.
-        found = np.where(truth == IGNORE, 0, found)
-    return truth.astype(np.uint8, copy=False).ravel(), found.astype(np.uint8, copy=False).ravel()
+        given = np.where(truth == IGNORE, 0, found).astype(np.uint8).ravel()
+    return wanted, given
 
 
-def _exceeds(values: Indices, largest: int) -> bool:
-    if values.size == 0 or values.dtype == np.uint8:
-        return False
-    # Negative numbers read as unsigned are huge: one pass finds both ends of the range.
-    unsigned = values.view(values.dtype.str.replace("i", "u"))
-    return int(unsigned.max()) > min(largest, np.iinfo(values.dtype).max)
+def _bytes(values: Indices) -> UInt8[np.ndarray, " n"] | None:
+    """The values as bytes; None where one does not fit."""
+    if values.dtype == np.uint8:
+        return values.ravel()
+    # Negative numbers read as unsigned are huge: one look finds both ends of the range.
+    unsigned = values.ravel().view(values.dtype.str.replace("i", "u"))
+    found = np.empty(unsigned.size, np.uint8)
+    most = np.iinfo(values.dtype).max
+    # Checked and copied by parts that stay in the cache between the two.
+    for start in range(0, unsigned.size, _PART):
+        part = unsigned[start : start + _PART]
+        if int(part.max()) > min(_BYTES - 1, most):
+            return None
+        found[start : start + _PART] = part
+    return found
 
 
 def _histogram(
