@@ -47,14 +47,22 @@ class Sample:
         name: unique within its data set; used for splits and messages.
         categories: of instances in the order of their labels, each an index into the data
             set's `class_names`; empty where a data set has no classes, and for class maps.
+        objects: of a class map whose data set tells objects apart, int64 (H, W): 0 where there is
+            none, 1 … n, `IGNORE` unknown; else None.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     labels: Int64[np.ndarray, "h w"]
     name: str = ""
     categories: tuple[int, ...] = ()
+    objects: Int64[np.ndarray, "h w"] | None = None
 
     def __post_init__(self) -> None:
+        if self.objects is not None and self.objects.shape != self.labels.shape:
+            raise PixelkinError(
+                f"{self.name or 'sample'}: labels have shape {self.labels.shape} and objects "
+                f"{self.objects.shape}; make them the same size"
+            )
         if self.image.shape[:2] != self.labels.shape:
             raise PixelkinError(
                 f"{self.name or 'sample'}: image is {self.image.shape[1]}×{self.image.shape[0]}, "

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelkin.data.class_maps.background import background_index
 from pixelkin.masks import decode_rle, palette
 from pixelkin.results.class_maps import (
-    background_index,
     class_overlay,
     regions_of_classes,
     write_class_names,

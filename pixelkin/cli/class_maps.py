@@ -128,9 +128,10 @@ class MapWriting:
         self, path: Path, image: UInt8[np.ndarray, "h w 3"], found: Integer[np.ndarray, "h w"]
     ) -> None:
         """Write the class map of one image."""
+        from pixelkin.data.class_maps.background import background_index
         from pixelkin.results import class_maps
 
-        background = class_maps.background_index(self.class_names)
+        background = background_index(self.class_names)
         if self._open:
             left_out = () if background is None else (background,)
             regions = class_maps.regions_of_classes(found, leave_out=left_out)
@@ -158,6 +159,7 @@ class MapWriting:
     ) -> None:
         """Write the segmentation of one volume, which lies on it; overlays are of its slices."""
         from pixelkin.cli.volumes import stem_of
+        from pixelkin.data.class_maps.background import background_index
         from pixelkin.data.class_maps.nifti import save_segmentation
         from pixelkin.results import class_maps
         from pixelkin.semantic.volumes import grey_slices
@@ -165,7 +167,7 @@ class MapWriting:
         self._name_classes()
         save_segmentation(self.places["nifti"] / path.name, found, like=volume)
         if self.overlays:
-            background = class_maps.background_index(self.class_names)
+            background = background_index(self.class_names)
             room = self.out / OVERLAYS / stem_of(path)
             for z, image in enumerate(grey_slices(volume, window_hu=window_hu)):
                 class_maps.write_class_overlay(
@@ -211,15 +213,13 @@ def evaluate_class_maps(
 ) -> int:
     """Judge semantic models; prints a table per model, or one JSON object."""
     from pixelkin.cli.instances import seen_in_training
-    from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, recognised_semantic
-    from pixelkin.data.instances.sources import format_and_path
+    from pixelkin.data.class_maps.sources import semantic_format
     from pixelkin.evaluation.semantic import VOLUMES
     from pixelkin.evaluation.text_table import text_table
     from pixelkin.semantic.scoring import evaluation_of
 
     source = _judged(data, stills)
-    named, path = format_and_path(data, SEMANTIC_FORMATS)
-    format_name = named or recognised_semantic(path)
+    format_name, _ = semantic_format(data)
     # All are loaded first: a missing checkpoint must not show after an hour of another.
     segmenters = {name: averaging.load(name, device=device, tile_px=stills.tile) for name in models}
     if stills.validation is None:

@@ -58,7 +58,7 @@ def compare(
 
     Args:
         networks: names of trainings, and folders of trained models.
-        data: FORMAT:PATH of class maps, see pixelkin train.
+        data: FORMAT:PATH of class maps, or of objects painted as such, see pixelkin train.
         steps: of every training.
         seconds: time for every training, in place of steps.
         seeds: train each network once with each; the table gives mean and standard deviation.

@@ -72,9 +72,10 @@ def evaluate(
     gives COCO AP, AP^r, Cityscapes AP, PQ, and for one class TP/(TP+FP+FN), SBD and |DiC|.
     --model is an instance model, or otsu; several are separated by commas.
 
-    With semantic models FORMAT:PATH names class maps (camvid:FOLDER, voc:FOLDER) and the
-    measures are mIoU, accuracies, F of boundaries, and those that the data set itself ranks by
-    (iIoU, ADE's score, F1 of lanes, Dice of volumes), of its own val where it has one.
+    With semantic models FORMAT:PATH names class maps (camvid:FOLDER, voc:FOLDER), or objects
+    whose classes are painted over background (nuclei:FOLDER, coco:ann.json), and the measures
+    are mIoU, accuracies, F of boundaries, and those that the data set itself ranks by (iIoU,
+    ADE's score, F1 of lanes, Dice of volumes), of its own val where it has one.
 
     Args:
         root: DAVIS folder that holds JPEGImages and Annotations, or FORMAT:PATH.

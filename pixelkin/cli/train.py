@@ -52,8 +52,11 @@ def train(
     Classes: light (small, pretrained, for a machine without a GPU), timm-fcn, deeplab-v3-plus,
     deeplab-v2, unet, segnet, fcn32s, fcn16s, fcn8s, patch (sliding window). Data: FORMAT:PATH with
     FORMAT one of pngs, camvid, voc, sbd, context, cityscapes, kitti, bdd, ade20k, sceneparse,
-    coco-stuff, panoptic, ccp, pratheepan, lits and their variants. --weights says what they start
-    from: auto, none, shipped, imagenet, timm, vgg16, or the folder of a trained model.
+    coco-stuff, panoptic, ccp, pratheepan, lits and their variants; or objects as coco, yolo,
+    labelme, penn-fudan, nuclei, cvppp, whose classes are painted over background. --weights says
+    what they start from: auto, none, shipped, imagenet, timm, vgg16, or the folder of a trained
+    model. --border-weight 10 weighs the ground between near objects as U-Net's paper does: of
+    objects those annotated, also where they touch; of class maps connected regions of a class.
 
     A path alone will do where it is plain what lies there. A recipe of your own is a Python file,
     and code: run only what you have read.

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Integer
 
 from pixelkin.masks import paint_instances
 from pixelkin.structures import InstanceSample, Sample
@@ -25,7 +26,8 @@ class StillSource(Protocol):
 class InMemory:
     """The stills of `source` as painted label maps; reading one then costs a copy of its labels.
 
-    Takes 4 bytes a pixel (RGB and 8-bit labels), 5 where a still has more than 254 instances. The
+    Takes 4 bytes a pixel (RGB and 8-bit labels), 5 where a still has more than 254 instances, and 1
+    or 2 more for the objects of class maps. The
     images of the samples are shared and read-only, so that no caller changes what the next gets;
     worker processes made by fork share them too.
 
@@ -64,7 +66,8 @@ class InMemory:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._samples[index]
-        return replace(sample, labels=sample.labels.astype(np.int64))
+        objects = None if sample.objects is None else sample.objects.astype(np.int64)
+        return replace(sample, labels=sample.labels.astype(np.int64), objects=objects)
 
     def image_file(self, index: int) -> None:
         """None: what is in memory may be `prepare`d; see `source.Source`."""
@@ -73,8 +76,12 @@ class InMemory:
 
 def _narrow(sample: Sample) -> Sample:
     """The sample with its labels in as few bytes as hold them, and its image locked."""
-    largest = int(sample.labels.max(initial=0))
     # A view, since the source may still want to write into the array it gave.
     image = sample.image.view()
     image.flags.writeable = False
-    return replace(sample, image=image, labels=sample.labels.astype(np.min_scalar_type(largest)))
+    objects = None if sample.objects is None else _in_few_bytes(sample.objects)
+    return replace(sample, image=image, labels=_in_few_bytes(sample.labels), objects=objects)
+
+
+def _in_few_bytes(labels: Integer[np.ndarray, "h w"]) -> Integer[np.ndarray, "h w"]:
+    return labels.astype(np.min_scalar_type(int(labels.max(initial=0))))

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import Batch, Sample
 
-Weigh = Callable[[Int64[np.ndarray, "h w"]], Float32[np.ndarray, "h w"]]
-"""Labels of a window → what the loss of each pixel is multiplied by."""
+Weigh = Callable[[Sample], Float32[np.ndarray, "h w"]]
+"""A window → what the loss of each pixel is multiplied by."""
 
 
 def collate_semantic(samples: Sequence[Sample], *, weigh: Weigh | None = None) -> Batch:
@@ -32,7 +32,7 @@ def collate_semantic(samples: Sequence[Sample], *, weigh: Weigh | None = None) -
     images = torch.from_numpy(np.stack([sample.image for sample in samples]))
     weights = None
     if weigh is not None:
-        weights = torch.from_numpy(np.stack([weigh(sample.labels) for sample in samples])).float()
+        weights = torch.from_numpy(np.stack([weigh(sample) for sample in samples])).float()
     return Batch(
         images=images.permute(0, 3, 1, 2).contiguous().float().div_(255),
         labels=torch.from_numpy(np.stack([sample.labels for sample in samples])),

@@ -43,17 +43,17 @@ class Compose:
 
 def flip_horizontal(sample: Sample) -> Sample:
     """Left becomes right."""
-    return _with(sample, sample.image[:, ::-1], sample.labels[:, ::-1])
+    return _moved(sample, sample.image[:, ::-1], lambda labels: labels[:, ::-1])
 
 
 def flip_vertical(sample: Sample) -> Sample:
     """Top becomes bottom."""
-    return _with(sample, sample.image[::-1], sample.labels[::-1])
+    return _moved(sample, sample.image[::-1], lambda labels: labels[::-1])
 
 
 def rotate_90(sample: Sample, *, turns: int = 1) -> Sample:
     """Turned by `turns` quarter turns counter-clockwise."""
-    return _with(sample, np.rot90(sample.image, turns), np.rot90(sample.labels, turns))
+    return _moved(sample, np.rot90(sample.image, turns), lambda labels: np.rot90(labels, turns))
 
 
 def resize(sample: Sample, size_hw: tuple[int, int]) -> Sample:
@@ -67,10 +67,13 @@ def resize(sample: Sample, size_hw: tuple[int, int]) -> Sample:
         interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
     )
     # Plain INTER_NEAREST reads the corner of a pixel, not its centre: half a pixel off the image.
-    labels = cv2.resize(
-        _narrow(sample.labels), size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT
+    return _moved(
+        sample,
+        image,
+        lambda labels: cv2.resize(
+            _narrow(labels), size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT
+        ),
     )
-    return _with(sample, image, labels)
 
 
 def warp(
@@ -95,23 +98,26 @@ def warp(
     box = _footprint(matrix, size_hw, sample.labels.shape)
     matrix[:, 2] -= box[1].start, box[0].start
     flags = cv2.WARP_INVERSE_MAP
-    labels = cv2.warpAffine(
-        _narrow(sample.labels[box]),
-        matrix,
-        size_hw[::-1],
-        flags=flags | cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=IGNORE,
-    )
-    source, matrix = _shrink_first(sample.image[box], matrix)
+
+    def read(labels: Int64[np.ndarray, "h w"]) -> Integer[np.ndarray, "h2 w2"]:
+        return cv2.warpAffine(
+            _narrow(labels[box]),
+            matrix,
+            size_hw[::-1],
+            flags=flags | cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=IGNORE,
+        )
+
+    source, to_source = _shrink_first(sample.image[box], matrix)
     image = cv2.warpAffine(
         source,
-        matrix,
+        to_source,
         size_hw[::-1],
         flags=flags | cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101 if reflect else cv2.BORDER_CONSTANT,
     )
-    return _with(sample, image, labels)
+    return _moved(sample, image, read)
 
 
 def _footprint(
@@ -289,14 +295,22 @@ def ignore_small(sample: Sample, *, min_pixels: int) -> Sample:
     return replace(sample, labels=labels)
 
 
-def _with(
-    sample: Sample, image: UInt8[np.ndarray, "h w 3"], labels: Integer[np.ndarray, "h w"]
+def _moved(
+    sample: Sample,
+    image: UInt8[np.ndarray, "h2 w2 3"],
+    move: Callable[[Int64[np.ndarray, "h w"]], Integer[np.ndarray, "h2 w2"]],
 ) -> Sample:
+    """The sample with another image, and with all that it has per pixel moved as `move` does."""
+
+    def whole(labels: Int64[np.ndarray, "h w"]) -> Int64[np.ndarray, "h2 w2"]:
+        return np.ascontiguousarray(move(labels), dtype=np.int64)
+
     # Views with negative strides are no food for torch or OpenCV.
     return replace(
         sample,
         image=np.ascontiguousarray(image),
-        labels=np.ascontiguousarray(labels, dtype=np.int64),
+        labels=whole(sample.labels),
+        objects=None if sample.objects is None else whole(sample.objects),
     )
 
 

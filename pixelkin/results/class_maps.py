@@ -13,9 +13,6 @@ from pixelkin.files import atomic_path, atomic_write
 from pixelkin.masks import encode_rle, overlay, write_indexed_png
 from pixelkin.structures import IGNORE, MAX_OBJECT_ID, Instances
 
-BACKGROUND = ("background", "__background__", "_background_", "void")
-"""Names of a class that is nothing: no colour in pictures, and no region in COCO JSON."""
-
 
 def write_class_png(
     path: str | os.PathLike[str], labels: Integer[np.ndarray, "h w"], *, classes: int
@@ -35,12 +32,6 @@ def write_class_names(path: str | os.PathLike[str], class_names: Sequence[str]) 
     """Write what index is what class, a line `index: name` each; nobody's index is left out."""
     lines = [f"{index}: {name}\n" for index, name in enumerate(class_names) if name]
     atomic_write(path, "".join(lines))
-
-
-def background_index(class_names: Sequence[str]) -> int | None:
-    """The index of the class that is called background, if any."""
-    found = [index for index, name in enumerate(class_names) if name.lower() in BACKGROUND]
-    return found[0] if found else None
 
 
 def class_overlay(

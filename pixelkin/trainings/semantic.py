@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pixelkin.data.instance_crops import InstanceCrops
 from pixelkin.data.semantic_crops import Weigh, collate_semantic
+from pixelkin.data.transforms import Compose, Transform
 from pixelkin.engine import Training
 from pixelkin.errors import PixelkinError
 from pixelkin.losses.border_weights import weighted_cross_entropy
@@ -27,7 +28,7 @@ from pixelkin.semantic.checkpoints import save_semantic_model
 from pixelkin.semantic.tiling import fitting_size
 from pixelkin.structures import IGNORE, Batch, Sample
 from pixelkin.trainings.augmentation import Windows, augmentation
-from pixelkin.trainings.borders import border_weigher
+from pixelkin.trainings.borders import border_weigher, ground_index, separated
 from pixelkin.trainings.optimisation import (
     Optimisation,
     batch_norms,
@@ -61,7 +62,8 @@ class Balance:
         near_class: share of windows that are made to hold a pixel of a class of the still, every
             class with the same chance.
         border_weight: height w0 of U-Net's border term, which adds to the weight of ground between
-            two near objects; 10 in the paper, 0 for none. See `borders`.
+            two near objects; 10 in the paper, 0 for none. Objects that touch get ground between
+            them where the data set tells them apart; else they are one object. See `borders`.
         border_sigma_px: its width; 5 in the paper.
         border_ground: name of the class that is ground; all others are of objects.
     """
@@ -88,8 +90,8 @@ class Hooks:
     Attributes:
         validate: (model, its configuration) → numbers.
         pictures: (model, its configuration) → name → uint8 (H, W, 3), shown at validations.
-        weigh: labels of a window, the network's margin included → what the loss of each pixel is
-            multiplied by, in place of the border term of `Balance`.
+        weigh: a window, the network's margin included → what the loss of each pixel is multiplied
+            by, in place of the border term of `Balance`.
     """
 
     validate: Callable[[nn.Module, dict[str, Any]], dict[str, float]] | None = None
@@ -135,7 +137,10 @@ def semantic_training(
     class_weights = median_frequency_weights(samples, len(class_names)) ** balance.class_balance
     steps = optimisation.steps
     weigh = hooks.weigh
+    finish: tuple[Transform, ...] = ()
     if weigh is None and balance.border_weight:
+        ground = ground_index(class_names, balance.border_ground)
+        finish = (partial(separated, ground=ground),)
         weigh = border_weigher(
             class_names, class_weights, ground=balance.border_ground,
             w0=balance.border_weight, sigma_px=balance.border_sigma_px,
@@ -150,8 +155,10 @@ def semantic_training(
         loss_weights={"cross_entropy": 1.0},
         optimizer=optimizer,
         schedule=poly_schedule(optimizer, steps, warmup=min(100, steps // 10)),
-        data=_crops(
-            samples, started.model, windows, balance, repeats=optimisation.repeats(len(samples))
+        data=InstanceCrops(
+            samples,
+            _look(started.model, windows, balance, finish),
+            repeats=optimisation.repeats(len(samples)),
         ),
         collate=partial(collate_semantic, weigh=weigh),
         batch_size=optimisation.batch_size,
@@ -175,21 +182,17 @@ def _adamw(started: Started, optimisation: Optimisation) -> torch.optim.AdamW:
     return torch.optim.AdamW([group for group in (fast, slow) if group["params"]])
 
 
-def _crops(
-    samples: Sequence[Sample],
-    model: nn.Module,
-    windows: Windows,
-    balance: Balance,
-    *,
-    repeats: int,
-) -> InstanceCrops:
-    transform = augmentation(
+def _look(
+    model: nn.Module, windows: Windows, balance: Balance, finish: tuple[Transform, ...]
+) -> Compose:
+    """What makes windows of stills; `finish` comes last."""
+    window = augmentation(
         input_px(model, windows.crop_px),  # type: ignore[arg-type]
         windows.scale,
         windows.rotate,
         near_instance=balance.near_class,
     )
-    return InstanceCrops(samples, transform, repeats=repeats)
+    return Compose((window, *finish))
 
 
 def _with(

@@ -151,7 +151,8 @@ def train_on_maps(
 def in_memory(source: SemanticSource) -> Sequence[Sample]:
     """The stills in memory, or the source itself where they would need more than there may be."""
     first = source[0]
-    if len(source) * (first.image.nbytes + first.labels.size) > MEMORY_BYTES:
+    maps = first.labels.size * (1 if first.objects is None else 2)
+    if len(source) * (first.image.nbytes + maps) > MEMORY_BYTES:
         return source  # type: ignore[return-value]
     return InMemory(source)  # type: ignore[return-value]
 

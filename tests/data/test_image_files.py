@@ -13,6 +13,7 @@ from tiny_instance_sets import INSTANCE_SETS, make_labelme, make_nuclei, make_pa
 from pixelkin.data.class_maps.ade20k import Ade20kInstances
 from pixelkin.data.class_maps.camvid import CamVidRgb
 from pixelkin.data.class_maps.ccp import CcpSemantic
+from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.kitti import KittiInstances
 from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, open_semantic_source
@@ -22,7 +23,6 @@ from pixelkin.data.instances.sources import FORMATS, open_source
 from pixelkin.data.memory import InMemory
 from pixelkin.data.reading import read_image
 from pixelkin.data.source import Source, Subset
-from pixelkin.results.conversion.painted import PaintedClasses
 
 FILELESS = {"lits", "lits-liver"}
 

@@ -112,6 +112,27 @@ def test_image_and_labels_move_together_and_no_id_is_made_up(seed: int) -> None:
     assert moved.categories == sample.categories
 
 
+@given(seed=SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_objects_of_a_class_map_stay_under_their_classes(seed: int) -> None:
+    """Single pixels of 600 ids, so that half a pixel's difference would show."""
+    instances = blocks(seed, rows=40, columns=50, side=1)
+    table = np.random.default_rng(seed).integers(0, 7, 700)
+    table[0], table[IGNORE] = 0, IGNORE
+    sample = Sample(instances.image, table[instances.labels], objects=instances.labels)
+    np.random.seed(seed)
+    transforms: list[Transform] = [
+        flip_horizontal, flip_vertical, rotate_90, lambda s: resize(s, (31, 57)), wild_window()
+    ]  # fmt: skip
+    for transform in transforms:
+        moved = transform(sample)
+        assert moved.objects is not None
+        assert moved.objects.dtype == np.int64
+        np.testing.assert_array_equal(moved.labels, table[moved.objects])
+        assert len(np.unique(moved.objects)) > 50
+        assert not np.array_equal(moved.objects, sample.objects)
+
+
 def test_the_comparison_of_image_and_labels_compares_something() -> None:
     np.random.seed(3)
     seen = [shares_its_surroundings(wild_window()(blocks(s)).labels, 2).mean() for s in range(20)]

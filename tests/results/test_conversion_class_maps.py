@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelkin.data.class_maps.camvid import CamVid
+from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.sources import open_semantic_source
 from pixelkin.data.class_maps.voc import VOC_SEMANTIC_CLASSES
 from pixelkin.data.source import Subset
 from pixelkin.errors import PixelkinError
 from pixelkin.results.conversion.class_formats import CLASS_MAP_WRITERS
 from pixelkin.results.conversion.comparison import compare_class_maps
-from pixelkin.results.conversion.painted import PaintedClasses
 from pixelkin.results.conversion.report import Report
 from pixelkin.structures import IGNORE, Sample
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pixelkin.data.class_maps.ade20k import Ade20k
@@ -11,6 +10,7 @@ from pixelkin.data.class_maps.camvid import CamVid, CamVidRgb
 from pixelkin.data.class_maps.ccp import CcpSemantic
 from pixelkin.data.class_maps.cityscapes import CityscapesSemantic
 from pixelkin.data.class_maps.coco_stuff import CocoStuff
+from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes, SemanticPng, read_class_list
 from pixelkin.data.class_maps.kitti import KittiSemantic
 from pixelkin.data.class_maps.lits import Lits
@@ -19,11 +19,15 @@ from pixelkin.data.class_maps.pascal_context import PascalContext
 from pixelkin.data.class_maps.place import Place
 from pixelkin.data.class_maps.pratheepan import Pratheepan
 from pixelkin.data.class_maps.scene_parse import SceneParse150
+from pixelkin.data.class_maps.semantic_format import Maker, SemanticFormat
 from pixelkin.data.class_maps.voc import SbdSemantic, VocSemantic
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.instances.sources import (
+    FORMATS,
+    LAYOUTS,
     format_and_path,
     has_all,
+    layouts_at,
     open_source,
     part_folder,
     the_one_format,
@@ -38,10 +42,7 @@ MASK_SUFFIXES = ("", "_mask", "_label")
 """What may follow the image's stem in the name of a map."""
 
 
-_Maker = Callable[[Place], SemanticSource]
-
-
-def _of_split(make: Callable[..., SemanticSource], **options: object) -> _Maker:
+def _of_split(make: Callable[..., SemanticSource], **options: object) -> Maker:
     """Opens what needs no more than a path and a split."""
 
     def opened(place: Place) -> SemanticSource:
@@ -149,43 +150,6 @@ def _lits(place: Place) -> SemanticSource:
 def _lits_liver(place: Place) -> SemanticSource:
     place.only()
     return Lits(place.path, target="liver")
-
-
-@dataclass(frozen=True)
-class SemanticFormat:
-    """A format of class maps.
-
-    Attributes:
-        make: opens the data set at a place.
-        layout: what lies at its path, for help and messages.
-        lies_in: whether a folder shows this layout; None where another format has the same one
-            and is what a bare path means.
-        parts: patterns of the lists or folders that belong to the parts of a data set, which are
-            named by what stands for the first star; none where it is all one.
-    """
-
-    make: _Maker
-    layout: str
-    lies_in: Callable[[Path], bool] | None = None
-    parts: tuple[str, ...] = ()
-
-    def part_names(self, root: Path) -> list[str]:
-        """Names of the parts, or splits, of the data set at `root`; none where it is all one."""
-        found = {
-            path.relative_to(root).parts[_place_of_star(pattern)]
-            for pattern in self.parts
-            for path in root.glob(pattern)
-        }
-        for ending in (".txt", "annot", "_labels"):
-            found = {name.removesuffix(ending) for name in found}
-        return sorted(name for name in found if name and not name.startswith("."))
-
-
-def _place_of_star(pattern: str) -> int:
-    """Which component of a pattern has the star; the last one where none has."""
-    components = pattern.rstrip("/").split("/")
-    starred = (place for place, text in enumerate(components) if "*" in text)
-    return next(starred, len(components) - 1)
 
 
 def _camvid_lies_in(folder: Path) -> bool:
@@ -338,6 +302,34 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
 opens it."""
 
 
+def _painted(name: str) -> Maker:
+    """Opens a data set of instances as class maps."""
+
+    def opened(place: Place) -> SemanticSource:
+        place.only("images", "masks", "split")
+        source = open_source(
+            f"{name}:{place.path}", images=place.images, masks=place.masks, split=place.split
+        )
+        return PaintedClasses(source, nameless="object")
+
+    return opened
+
+
+PAINTED_FORMATS: dict[str, SemanticFormat] = {
+    name: SemanticFormat(
+        _painted(name),
+        LAYOUTS[name],
+        parts=SEMANTIC_FORMATS["pngs"].parts if name == "yolo" else (),
+    )
+    for name in FORMATS
+    if name not in SEMANTIC_FORMATS
+}
+"""Formats of `data.instances.sources` that hold no class maps: their classes painted over
+background. Where a format holds both, its name here means its class maps."""
+
+_ALL = SEMANTIC_FORMATS | PAINTED_FORMATS
+
+
 def open_semantic_source(
     spec: str | os.PathLike[str],
     *,
@@ -349,10 +341,12 @@ def open_semantic_source(
     """The data set of class maps at `"FORMAT:PATH"`, or at a path whose content shows its format.
 
     Args:
-        spec: one of `SEMANTIC_FORMATS`, a colon and a path; or a path alone.
-        images: folder of the images, for `pngs`, `panoptic` and CamVid's colours.
-        masks: folder of the maps, for `pngs`, `panoptic`, CamVid's colours, `voc` and `context`.
-        split: which part, for all but `kitti`, `ccp`, `pratheepan`, `panoptic` and `lits`.
+        spec: one of `SEMANTIC_FORMATS` or `PAINTED_FORMATS`, a colon and a path; or a path alone.
+        images: folder of the images, for `pngs`, `panoptic`, CamVid's colours and as `open_source`.
+        masks: folder of the maps, for `pngs`, `panoptic`, CamVid's colours, `voc`, `context` and as
+            `open_source`.
+        split: which part, for all but `kitti`, `ccp`, `pratheepan`, `panoptic`, `lits` and most of
+            `PAINTED_FORMATS`.
         classes: for `pngs` the names of the classes, as `SemanticPng` takes them; for `ade20k`
             and `ccp` those of its classes that are wanted.
 
@@ -360,9 +354,8 @@ def open_semantic_source(
         PixelkinError: the format is unknown, or not to be told from what lies there; an option
             does not belong to it; or the data set refuses its files.
     """
-    name, path = format_and_path(spec, SEMANTIC_FORMATS)
-    place = Place(path, images, masks, split, classes)
-    return SEMANTIC_FORMATS[name or recognised_semantic(path)].make(place)
+    name, path = semantic_format(spec)
+    return _ALL[name].make(Place(path, images, masks, split, classes))
 
 
 def semantic_parts(spec: str | os.PathLike[str]) -> list[str]:
@@ -371,12 +364,22 @@ def semantic_parts(spec: str | os.PathLike[str]) -> list[str]:
     Raises:
         PixelkinError: as `open_semantic_source` of the format.
     """
-    name, path = format_and_path(spec, SEMANTIC_FORMATS)
-    return SEMANTIC_FORMATS[name or recognised_semantic(path)].part_names(path)
+    name, path = semantic_format(spec)
+    return _ALL[name].part_names(path)
+
+
+def semantic_format(spec: str | os.PathLike[str]) -> tuple[str, Path]:
+    """The name of the format, told from what lies there where it is not given, and the path.
+
+    Raises:
+        PixelkinError: the format is unknown, or not to be told; or there is nothing.
+    """
+    name, path = format_and_path(spec, _ALL)
+    return name or recognised_semantic(path), path
 
 
 def recognised_semantic(path: Path) -> str:
-    """The one format of class maps whose layout lies at `path`.
+    """The one format of class maps whose layout lies at `path`, else of instances to be painted.
 
     Raises:
         PixelkinError: none or several do.
@@ -386,4 +389,5 @@ def recognised_semantic(path: Path) -> str:
         for name, one in SEMANTIC_FORMATS.items()
         if one.lies_in is not None and one.lies_in(path)
     ]
-    return the_one_format(found, path, {name: one.layout for name, one in SEMANTIC_FORMATS.items()})
+    found = found or [name for name in layouts_at(path) if name in PAINTED_FORMATS]
+    return the_one_format(found, path, {name: one.layout for name, one in _ALL.items()})

@@ -225,11 +225,14 @@ def recognised(path: Path) -> str:
     Raises:
         PixelkinError: none or several do.
     """
+    return the_one_format(layouts_at(path), path, LAYOUTS)
+
+
+def layouts_at(path: Path) -> list[str]:
+    """All formats whose layout lies at `path`."""
     if path.is_file():
-        found = [name for name in ("coco", "panoptic") if path in _jsons(path, name)]
-    else:
-        found = [name for name, lies_in in _LIES_IN.items() if lies_in(path)]
-    return the_one_format(found, path, LAYOUTS)
+        return [name for name in ("coco", "panoptic") if path in _jsons(path, name)]
+    return [name for name, lies_in in _LIES_IN.items() if lies_in(path)]
 
 
 def the_one_format(found: Sequence[str], path: Path, layouts: Mapping[str, str]) -> str:

@@ -10,20 +10,16 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int64
 
+from pixelkin.data.class_maps.background import background_index
+from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, SemanticPng, read_class_list
 from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import SemanticSource
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import encode_rle
-from pixelkin.results.class_maps import (
-    background_index,
-    regions_of_classes,
-    write_class_names,
-    write_class_png,
-)
+from pixelkin.results.class_maps import regions_of_classes, write_class_names, write_class_png
 from pixelkin.results.conversion.instance_formats import CocoFolder, InstanceWriter, PanopticFolder
-from pixelkin.results.conversion.painted import PaintedClasses
 from pixelkin.results.conversion.pictures import PictureLayout
 from pixelkin.structures import IGNORE, Instance, InstanceSample, Sample
 

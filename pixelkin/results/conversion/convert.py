@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pixelkin.data.class_maps.background import BACKGROUND
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import InstanceSource, SemanticSource, Source
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path, atomic_write
-from pixelkin.results.class_maps import BACKGROUND
 from pixelkin.results.conversion.class_formats import (
     CLASS_MAP_WRITERS,
     check_labels,

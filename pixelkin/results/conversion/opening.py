@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.index_png import CLASSES_FILE
 from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.sources import (
@@ -16,7 +17,6 @@ from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.instances.sources import FORMATS, format_and_path, open_source, recognised
 from pixelkin.data.source import InstanceSource, SemanticSource
 from pixelkin.errors import PixelkinError
-from pixelkin.results.conversion.painted import PaintedClasses
 from pixelkin.results.conversion.targets import WRITTEN, Target
 
 

@@ -79,6 +79,8 @@ def test_labels_of_text_beside_a_class_list_are_not_class_maps(tmp_path: Path) -
     picture(tmp_path / "images" / "a.jpg")
     text(tmp_path / "labels" / "a.txt", "0 0 0 1 0 1 1")
     text(tmp_path / "classes.txt", "cat")
+    assert recognised_semantic(tmp_path) == "yolo"
+    (tmp_path / "images").rename(tmp_path / "pictures")
     with pytest.raises(PixelkinError, match="shows no known format; write FORMAT:PATH with one of"):
         open_semantic_source(tmp_path)
 

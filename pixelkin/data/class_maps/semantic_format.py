@@ -1,0 +1,49 @@
+"""What is known of a format of class maps before a data set of it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelkin.data.class_maps.place import Place
+from pixelkin.data.source import SemanticSource
+
+Maker = Callable[[Place], SemanticSource]
+
+
+@dataclass(frozen=True)
+class SemanticFormat:
+    """A format of class maps.
+
+    Attributes:
+        make: opens the data set at a place.
+        layout: what lies at its path, for help and messages.
+        lies_in: whether a folder shows this layout; None where another format has the same one
+            and is what a bare path means.
+        parts: patterns of the lists or folders that belong to the parts of a data set, which are
+            named by what stands for the first star; none where it is all one.
+    """
+
+    make: Maker
+    layout: str
+    lies_in: Callable[[Path], bool] | None = None
+    parts: tuple[str, ...] = ()
+
+    def part_names(self, root: Path) -> list[str]:
+        """Names of the parts, or splits, of the data set at `root`; none where it is all one."""
+        found = {
+            path.relative_to(root).parts[_place_of_star(pattern)]
+            for pattern in self.parts
+            for path in root.glob(pattern)
+        }
+        for ending in (".txt", "annot", "_labels"):
+            found = {name.removesuffix(ending) for name in found}
+        return sorted(name for name in found if name and not name.startswith("."))
+
+
+def _place_of_star(pattern: str) -> int:
+    """Which component of a pattern has the star; the last one where none has."""
+    components = pattern.rstrip("/").split("/")
+    starred = (place for place, text in enumerate(components) if "*" in text)
+    return next(starred, len(components) - 1)
