@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pixelkin.checking.cityscapes import check_cityscapes
@@ -24,30 +23,25 @@ from pixelkin.checking.report import Progress, Report, no_progress
 from pixelkin.checking.semantic_png import check_semantic_png
 from pixelkin.checking.semantic_png import folder_pairs as map_folder_pairs
 from pixelkin.checking.yolo_seg import check_yolo_seg, folder_pairs
-from pixelkin.data.class_maps.index_png import CLASSES_FILE
+from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes
+from pixelkin.data.class_maps.place import Place
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
 from pixelkin.data.instances.sources import recognised, the_one_format
 from pixelkin.errors import PixelkinError
 
-
-@dataclass(frozen=True)
-class _Place:
-    path: Path
-    images: Path | None
+_Check = Callable[[Place, Report, Progress], None]
 
 
-_Check = Callable[[_Place, Report, Progress], None]
-
-
-def _coco(place: _Place, report: Report, each: Progress) -> None:
+def _coco(place: Place, report: Report, each: Progress) -> None:
     check_coco_json(_json_in(place.path), place.images, report, each)
 
 
-def _panoptic(place: _Place, report: Report, each: Progress) -> None:
-    check_coco_panoptic(_json_in(place.path), place.images, report, each)
+def _panoptic(place: Place, report: Report, each: Progress) -> None:
+    path = _json_in(place.path)
+    check_coco_panoptic(path, place.images, report, each, masks_dir=place.masks)
 
 
-def _yolo(place: _Place, report: Report, each: Progress) -> None:
+def _yolo(place: Place, report: Report, each: Progress) -> None:
     pairs = folder_pairs(place.path, place.images)
     if not pairs:
         raise PixelkinError(
@@ -57,45 +51,54 @@ def _yolo(place: _Place, report: Report, each: Progress) -> None:
     check_yolo_seg(pairs, report, each)
 
 
-def _labelme(place: _Place, report: Report, each: Progress) -> None:
+def _labelme(place: Place, report: Report, each: Progress) -> None:
     check_labelme(place.path, place.images, report, each)
 
 
-def _pngs(place: _Place, report: Report, each: Progress) -> None:
+def _pngs(place: Place, report: Report, each: Progress) -> None:
     images = place.images or place.path / "images"
-    masks = place.path / "masks" if (place.path / "masks").is_dir() else place.path
+    masks = place.masks
+    if masks is None:
+        masks = place.path / "masks" if (place.path / "masks").is_dir() else place.path
     suffixed = any(masks.glob("*_mask.png"))
     check_index_png(IndexFolders(images, masks, "_mask" if suffixed else ""), report, each)
 
 
-def _pngs_classes(place: _Place, report: Report, each: Progress) -> None:
-    check_semantic_png(map_folder_pairs(place.path, place.images), report, each)
+def _pngs_classes(place: Place, report: Report, each: Progress) -> None:
+    pairs = map_folder_pairs(place.path, place.images, place.masks)
+    check_semantic_png(pairs, report, each, classes=place.classes)
 
 
 def _classes(name: str) -> _Check:
     """The check of a format of class maps."""
-    return lambda place, report, each: check_class_maps(name, place.path, report, each)
+    return lambda place, report, each: check_class_maps(name, place, report, each)
 
 
 def _both(
     name: str, objects: Callable[[Path, Report, Progress], None], *, sign: str, maps_sign: str
 ) -> _Check:
-    """Objects and class maps, each where its sign lies; both where neither does."""
+    """Objects and class maps, each where its sign lies; both where neither does.
 
-    def check(place: _Place, report: Report, each: Progress) -> None:
+    What has an option of class maps is checked for them alone.
+    """
+
+    def check(place: Place, report: Report, each: Progress) -> None:
+        if _options(place):
+            check_class_maps(name, place, report, each)
+            return
         has_maps = any(place.path.glob(maps_sign))
         has_objects = any(place.path.glob(sign))
         if has_objects or not has_maps:
             objects(place.path, report, each)
         if has_maps or not has_objects:
             seen, report.images = report.images, 0
-            check_class_maps(name, place.path, report, each)
+            check_class_maps(name, place, report, each)
             report.images = max(seen, report.images)
 
     return check
 
 
-def _cvppp(place: _Place, report: Report, each: Progress) -> None:
+def _cvppp(place: Place, report: Report, each: Progress) -> None:
     inner = sorted({path.parent for path in place.path.glob("*/*_rgb.png")})
     for folder in inner or [place.path]:
         check_index_png(IndexFolders(folder, folder, "_label", "_rgb"), report, each)
@@ -129,7 +132,18 @@ FORMATS: dict[str, _Check] = {
 `data.class_maps.sources` name them; `pngs` of the latter is `pngs-classes` here too. `voc` and
 `cityscapes` are checked for objects and for classes."""
 
-_TAKE_IMAGES = ("coco", "panoptic", "yolo", "labelme", "pngs", "pngs-classes")
+_TAKE: dict[str, tuple[str, ...]] = {
+    "coco": ("images",),
+    "panoptic": ("images", "masks"),
+    "yolo": ("images",),
+    "labelme": ("images",),
+    "pngs": ("images", "masks"),
+    "pngs-classes": ("images", "masks", "classes"),
+    "penn-fudan": (),
+    "nuclei": (),
+    "cvppp": (),
+}
+"""Options that are for these formats; those of the others refuse themselves."""
 
 _OWN_NAMES = {"pngs": "pngs-classes"}
 
@@ -139,6 +153,8 @@ def check_data(
     *,
     format: str | None = None,
     images: Path | None = None,
+    masks: Path | None = None,
+    classes: Classes | None = None,
     each: Progress = no_progress,
 ) -> tuple[str, Report]:
     """Read a data set and collect every problem; unlike a loader, go on after a fault.
@@ -147,6 +163,8 @@ def check_data(
         data: annotation file or folder.
         format: one of `FORMATS`; told from what lies there where None.
         images: folder of the images, where it is not where the loader would look.
+        masks: folder of the maps or masks, likewise.
+        classes: names of the classes of class maps, or a text file of them, as the loader takes it.
         each: shows progress.
 
     Returns:
@@ -154,29 +172,52 @@ def check_data(
 
     Raises:
         PixelkinError: there is nothing at `data`, or nothing that shows a format; the format is
-            unknown, or takes no `images`.
+            unknown, or does not take one of the options.
     """
     prefixed = re.fullmatch(r"([A-Za-z][\w-]+):(.+)", str(data), re.DOTALL)
     if prefixed and not data.exists():
         format, data = prefixed[1], Path(prefixed[2])
     if not data.exists():
         raise PixelkinError(f"no file or folder {data}: check the path")
-    name = format or _format_at(data, images)
-    if name == "pngs" and images is None and (data / CLASSES_FILE).is_file():
+    place = Place(data, images, masks, None, classes)
+    name = format or _format_at(place)
+    if name == "pngs" and _lists_classes(place):
         name = "pngs-classes"
     if name not in FORMATS:
         near = difflib.get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise PixelkinError(f"format {name!r} is unknown; {hint}choose {', '.join(FORMATS)}")
-    if images is not None and name not in _TAKE_IMAGES:
-        raise PixelkinError(f"format {name} knows where its images lie; leave out --images")
+    _refuse_unfit(name, place)
     report = Report(data if data.is_dir() else data.parent)
-    FORMATS[name](_Place(data, images), report, each)
+    FORMATS[name](place, report, each)
     return name, report
 
 
-def _format_at(data: Path, images: Path | None) -> str:
-    if data.is_dir() and images is not None:
+def _options(place: Place) -> list[str]:
+    """Names of the options that are given."""
+    return [one for one in ("images", "masks", "classes") if getattr(place, one) is not None]
+
+
+def _refuse_unfit(name: str, place: Place) -> None:
+    unfit = [one for one in _options(place) if one not in _TAKE.get(name, _options(place))]
+    if unfit:
+        knows = {"images": "where its images lie", "masks": "where its labels lie"}
+        what = knows.get(unfit[0], "its classes")
+        raise PixelkinError(f"format {name} knows {what}; leave out --{unfit[0]}")
+
+
+def _lists_classes(place: Place) -> bool:
+    """Whether index PNGs have a list of classes, where the loader looks."""
+    folders = [place.path, *((place.masks, place.masks.parent) if place.masks else ())]
+    return place.classes is not None or any((one / CLASSES_FILE).is_file() for one in folders)
+
+
+def _format_at(place: Place) -> str:
+    data = place.path
+    maps = [name for name in SEMANTIC_FORMATS if _holds_classes(name, data)]
+    if not maps and data.is_dir() and (place.masks or place.classes):
+        return "pngs"
+    if data.is_dir() and place.images is not None:
         # Without its images a folder shows no format.
         if any(data.glob("*.txt")) or any(data.glob("labels/**/*.txt")):
             return "yolo"
@@ -188,7 +229,6 @@ def _format_at(data: Path, images: Path | None) -> str:
             return recognised(data)
         except PixelkinError:
             return "labelme" if b'"shapes"' in data.read_bytes() else "coco"
-    maps = [name for name in SEMANTIC_FORMATS if _holds_classes(name, data)]
     if maps:
         name = the_one_format(maps, data, {})
         return _OWN_NAMES.get(name, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from jaxtyping import Int64
 from pixelkin.checking.files import ImageFacts, check_images, check_size
 from pixelkin.checking.report import ClassTally, Progress, Report
 from pixelkin.data.class_maps.ccp import CcpSemantic
+from pixelkin.data.class_maps.coco_stuff_json import CocoStuffJson
 from pixelkin.data.class_maps.files import ClassMapFiles, faults_noted
 from pixelkin.data.class_maps.index_png import MapError, draws_unknown, only_0_and_255
 from pixelkin.data.class_maps.lits import Lits
-from pixelkin.data.class_maps.place import Place
+from pixelkin.data.class_maps.place import Place, UnfitOptionError
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
 from pixelkin.data.reading import image_size_hw, read_image, read_indices
 from pixelkin.data.source import SemanticSource
@@ -63,19 +64,22 @@ class _Still:
     map: Path
 
 
-def check_class_maps(name: str, root: Path, report: Report, each: Progress) -> None:
+def check_class_maps(name: str, place: Place, report: Report, each: Progress) -> None:
     """Report every problem of all parts of a data set, and count the pixels of its classes.
 
     Args:
         name: one of `SEMANTIC_FORMATS`.
-        root: where the data set lies.
+        place: where the data set lies; all its parts are read, whatever `split` says.
         report: collects the problems, and in `classes` the pixels.
         each: shows progress.
+
+    Raises:
+        UnfitOptionError: the format does not take what `place` says.
     """
     report.classes = report.classes or ClassTally()
-    opened = _opened(name, root, report)
+    opened = _opened(name, place, report)
     if not opened and not report.problems:
-        report.error(report.place(root), "no image has a label file", fix=_NONE)
+        report.error(report.place(place.path), "no image has a label file", fix=_NONE)
     for source in opened:
         if isinstance(source, Lits):
             _check_volumes(source, report, each)
@@ -88,26 +92,28 @@ def check_class_maps(name: str, root: Path, report: Report, each: Progress) -> N
             continue
         report.classes.add(labels, still.source.class_names)
         report.empty_images += not (labels != IGNORE).any()
-        place = report.place(still.map)
+        where = report.place(still.map)
         if name in _WHITE_IS_A_CLASS:
             if not labels.any() and (brightest := int(read_image(still.map).max())):
-                report.warning(place, f"is dark throughout, {brightest} at most", fix=_DIM)
+                report.warning(where, f"is dark throughout, {brightest} at most", fix=_DIM)
         elif _is_binary(still.map, labels):
             what = "holds nothing but 0 and 255, as a binary mask does"
-            report.warning(place, what, fix=_BINARY)
+            report.warning(where, what, fix=_BINARY)
 
 
-def _opened(name: str, root: Path, report: Report) -> list[SemanticSource]:
+def _opened(name: str, place: Place, report: Report) -> list[SemanticSource]:
     """The parts of a data set; what is missing in them is reported once."""
     made = SEMANTIC_FORMATS[name]
     opened: list[SemanticSource] = []
     told: set[str] = set()
-    parts: list[str | None] = [*made.part_names(root)]
+    parts: list[str | None] = [*made.part_names(place.path)]
     for part in parts or [None]:
         source = None
         with faults_noted() as faults:
             try:
-                source = made.make(Place(root, None, None, part, None))
+                source = made.make(replace(place, split=part))
+            except UnfitOptionError:
+                raise
             except PixelkinError as error:
                 faults.append(error)
         if source is not None and len(source):
@@ -126,13 +132,15 @@ def _opened(name: str, root: Path, report: Report) -> list[SemanticSource]:
 
 def _stills(opened: list[SemanticSource]) -> list[_Still]:
     """Stills with an image and a map of their own, each once."""
-    found: dict[Path, _Still] = {}
+    found: dict[tuple[Path, Path], _Still] = {}
     for source in opened:
-        if isinstance(source, ClassMapFiles | CcpSemantic):
+        if isinstance(source, ClassMapFiles | CcpSemantic | CocoStuffJson):
             for index in range(len(source)):
                 path, image = source.map_file(index), source.image_file(index)
                 assert image is not None
-                found.setdefault(path, _Still(source, index, image, path))
+                # A JSON holds the maps of many images.
+                key = (path, image if path.suffix == ".json" else path)
+                found.setdefault(key, _Still(source, index, image, path))
     return list(found.values())
 
 

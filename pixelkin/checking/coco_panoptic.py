@@ -38,11 +38,16 @@ _TINY = "join the segment with a neighbour, or paint it 0 (void)"
 
 
 def check_coco_panoptic(
-    path: Path, images_dir: Path | None, report: Report, each: Progress
+    path: Path,
+    images_dir: Path | None,
+    report: Report,
+    each: Progress,
+    *,
+    masks_dir: Path | None = None,
 ) -> None:
     """Report every problem of a panoptic JSON, of its PNGs and of its images; see `check_tables`.
 
-    The PNGs lie in a folder beside it, of its name without suffix.
+    Without `masks_dir` the PNGs lie in a folder beside it, of its name without suffix.
     """
     tables = check_tables(path, images_dir, report, each)
     if tables is None:
@@ -51,7 +56,7 @@ def check_coco_panoptic(
         if row.get("isthing") not in (0, 1):
             what = f"isthing is {row.get('isthing')!r}"
             report.error(f"category {row.get('id')}", what, fix=_THING)
-    masks = path.with_suffix("")
+    masks = path.with_suffix("") if masks_dir is None else masks_dir
     if not masks.is_dir():
         report.error(report.place(masks), "there is no folder of PNGs", fix=_FOLDER)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pixelkin.checking.report import ClassTally, Progress, Report
 from pixelkin.data.class_maps.index_png import (
     CLASSES_FILE,
     FIX_PNG,
+    Classes,
     ClassValues,
     MapError,
     class_values,
@@ -41,17 +43,24 @@ _UNUSED = "remove the names, or see whether the list belongs to these maps"
 _MEANS_UNKNOWN = frozenset({"ignore", "ignored", "unknown", "void", "unlabeled", "unlabelled"})
 
 
-def check_semantic_png(pairs: Sequence[tuple[Path, Path]], report: Report, each: Progress) -> None:
+def check_semantic_png(
+    pairs: Sequence[tuple[Path, Path]],
+    report: Report,
+    each: Progress,
+    *,
+    classes: Classes | None = None,
+) -> None:
     """Report every problem of folders of images and of class maps, and of the class lists.
 
     Args:
-        pairs: folder of images and folder of maps, of each split; `classes.txt` is looked for in
-            and beside them.
+        pairs: folder of images and folder of maps, of each split.
         report: collects the problems, and in `classes` the pixels.
         each: shows progress.
+        classes: as `SemanticPng` takes them; None looks for `classes.txt` in and beside the
+            folders.
     """
     report.classes = tally = ClassTally()
-    listed = _listed_classes(pairs, report)
+    listed = _listed_classes(pairs, classes, report)
     files = [
         (pair, values)
         for folders, values in zip(pairs, listed, strict=True)
@@ -74,21 +83,30 @@ def check_semantic_png(pairs: Sequence[tuple[Path, Path]], report: Report, each:
         report.warning(report.place(pairs[0][1]), what, fix=_UNUSED)
 
 
-def folder_pairs(root: Path, images: Path | None) -> list[tuple[Path, Path]]:
+def folder_pairs(
+    root: Path, images: Path | None, masks: Path | None = None
+) -> list[tuple[Path, Path]]:
     """Folder of images and folder of maps, of each split where a data set is divided.
+
+    Args:
+        root: of the data set.
+        images: folder of images, where they do not lie beside the maps.
+        masks: folder of maps, where they do not lie in `root`.
 
     Raises:
         PixelkinError: there is no folder of maps.
     """
+    if masks is not None:
+        return [(root / "images" if images is None else images, masks)]
     if images is not None:
         kinds = [root / kind for kind in MASK_FOLDERS if (root / kind).is_dir()]
         return [(images, kinds[0] if kinds else root)]
     for kind in MASK_FOLDERS:
         # images/ and masks/; images/train/ and masks/train/; train/images/ and train/masks/
-        masks = [path for path in (root / kind, *sorted(root.glob(f"*/{kind}"))) if path.is_dir()]
+        folders = [path for path in (root / kind, *sorted(root.glob(f"*/{kind}"))) if path.is_dir()]
         pairs = [
             (folder.parent / "images" / inner, folder / inner)
-            for folder in masks
+            for folder in folders
             for inner in _divisions(folder)
         ]
         if pairs:
@@ -96,7 +114,7 @@ def folder_pairs(root: Path, images: Path | None) -> list[tuple[Path, Path]]:
     listed = " or ".join(f"{kind}/" for kind in MASK_FOLDERS)
     raise PixelkinError(
         f"{root} holds no folder of maps: expected images/ beside {listed}, in splits or "
-        "without; or give the folder of maps, and that of images with --images"
+        "without; or give the folders with --masks and --images"
     )
 
 
@@ -134,8 +152,14 @@ def _pairs(images_dir: Path, masks_dir: Path, report: Report) -> list[tuple[Path
     ]
 
 
-def _listed_classes(pairs: Sequence[tuple[Path, Path]], report: Report) -> list[ClassValues | None]:
+def _listed_classes(
+    pairs: Sequence[tuple[Path, Path]], classes: Classes | None, report: Report
+) -> list[ClassValues | None]:
     """What the values mean, in each split; None where its list is missing or faulty."""
+    if isinstance(classes, str | os.PathLike):
+        return [_read_classes(Path(classes), report)] * len(pairs)
+    if classes is not None:
+        return [class_values(classes)] * len(pairs)
     read: dict[Path, ClassValues | None] = {}
     found: list[Path] = []
     for images, masks in pairs:

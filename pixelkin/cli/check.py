@@ -5,7 +5,9 @@ from __future__ import annotations
 import json as json_text
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from pixelkin.cli.options import Flag
 from pixelkin.cli.stages import Stages
@@ -24,6 +26,8 @@ def check(
     *,
     format: str | None = None,
     images: Path | None = None,
+    masks: Path | None = None,
+    classes: Annotated[str, Parameter(show_default=False)] = "",
     limit: int = 10,
     json: Flag = False,
     quiet: Flag = False,
@@ -36,6 +40,7 @@ def check(
     ```
     pixelkin check annotations/instances_train.json --images train
     pixelkin check camvid:CamVid
+    pixelkin check pngs:photos --masks labels --classes names.txt
     ```
 
     Objects: coco, panoptic, yolo, labelme, pngs, penn-fudan, nuclei, cvppp, voc, cityscapes.
@@ -49,6 +54,8 @@ def check(
         data: annotation file or folder; FORMAT:PATH names the format too.
         format: one of those above; told from what lies there where left out.
         images: folder of the images, where they are not beside the annotations.
+        masks: folder of the label files, where they are not beside the images.
+        classes: names of the classes of class maps, separated by commas, or a text file of them.
         limit: problems of one kind that are shown; 0 shows all.
         json: print one JSON object with all problems.
         quiet: show no progress.
@@ -56,9 +63,17 @@ def check(
     if limit < 0:
         raise PixelkinError(f"--limit is {limit}, expected 0 (all) or more")
     from pixelkin.checking.check import check_data
+    from pixelkin.data.class_maps.place import classes_given
 
     with Stages(quiet=quiet) as stages:
-        name, report = check_data(Path(data), format=format, images=images, each=stages.each)
+        name, report = check_data(
+            Path(data),
+            format=format,
+            images=images,
+            masks=masks,
+            classes=classes_given([one.strip() for one in classes.split(",") if one.strip()]),
+            each=stages.each,
+        )
     if json:
         done = {
             "data": data,

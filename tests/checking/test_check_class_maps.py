@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_sets import HEIGHT, WIDTH, only_problem, problems_of, write_picture
+from tiny_class_map_sets import make_voc
 
 from pixelkin.checking.check import check_data
+from pixelkin.data.class_maps.sources import open_semantic_source
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import write_indexed_png
 
@@ -180,7 +182,7 @@ def test_camvid_of_segnet(tmp_path: Path, shared_data: Path) -> None:
     found = only_problem(tmp_path)
     assert found.where == f"valannot/{path.name}"
     assert found.what.startswith("holds 12 in ")
-    with pytest.raises(PixelkinError, match="camvid knows where its images lie"):
+    with pytest.raises(PixelkinError, match="its format takes no images: expected split"):
         check_data(tmp_path, images=tmp_path / "train", format="camvid")
 
 
@@ -198,3 +200,78 @@ def test_lists_of_parts_that_differ_and_a_list_that_counts_the_unknown(tmp_path:
     void = only_problem(root)
     assert (void.where, void.severity) == ("classes.txt", "warning")
     assert "write 'ignore: 255'" in void.fix
+
+
+# Folders and lists that lie elsewhere
+
+
+def test_maps_and_class_lists_elsewhere_are_those_of_training(tmp_path: Path) -> None:
+    root = write_maps(tmp_path / "set")
+    labels, names = tmp_path / "drawn" / "labels", tmp_path / "names.txt"
+    labels.parent.mkdir()
+    (root / "masks").rename(labels)
+    (root / "classes.txt").rename(names)
+    expected = open_semantic_source(f"pngs:{root}", masks=labels, classes=names)
+    for classes in (names, NAMES):
+        name, report = check_data(root, masks=labels, classes=classes)
+        assert (name, report.problems, report.images) == ("pngs-classes", [], len(expected))
+        assert report.classes is not None
+        assert tuple(report.classes.pixels) == expected.class_names
+    # The same where the list lies beside the maps, and nothing tells of it.
+    shutil.copy(names, labels.parent / "classes.txt")
+    assert check_data(Path(f"pngs:{root}"), masks=labels)[0] == "pngs-classes"
+    (root / "images").rename(tmp_path / "photos")
+    images = tmp_path / "photos"
+    assert check_data(root, images=images, masks=labels, classes=names)[1].problems == []
+    (labels / "2.png").unlink()
+    report = check_data(root, images=images, masks=labels, classes=names)[1]
+    assert [p.what for p in report.problems] == ["the image has no label file"]
+
+
+def test_a_given_list_wins_and_its_faults_are_told(tmp_path: Path) -> None:
+    root = write_maps(tmp_path / "set")
+    short, twice = tmp_path / "short.txt", tmp_path / "twice.txt"
+    short.write_text("road\nsky\n")
+    twice.write_text("road\nroad\nsky\n")
+    problems = check_data(root, classes=short)[1].problems
+    assert [p.where for p in problems] == ["masks/1.png", "masks/2.png"]
+    assert "holds value 2 in 200 of its pixels" in problems[0].what
+    told = check_data(root, classes=twice)[1].problems
+    assert [(p.where, p.what) for p in told] == [
+        (str(twice), "has 'road' twice: expected unique names; rename one")
+    ]
+
+
+def test_masks_of_instances_may_lie_elsewhere(tmp_path: Path) -> None:
+    root = write_maps(tmp_path / "set")
+    (root / "classes.txt").unlink()
+    (root / "masks").rename(tmp_path / "ids")
+    name, report = check_data(Path(f"pngs:{root}"), masks=tmp_path / "ids")
+    assert (name, report.images, report.objects) == ("pngs", 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "match"),
+    [
+        ("coco", {"masks": Path("x")}, "format coco knows where its labels lie; leave out --masks"),
+        ("nuclei", {"classes": ("a",)}, "format nuclei knows its classes; leave out --classes"),
+        ("cvppp", {"images": Path("x")}, "format cvppp knows where its images lie"),
+        ("voc", {"classes": ("a",)}, "takes no classes: expected split, masks; leave it out"),
+        ("kitti", {"masks": Path("x")}, "takes no masks: expected the path alone"),
+    ],
+)
+def test_options_that_are_not_for_a_format_are_refused(
+    tmp_path: Path, name: str, option: dict[str, object], match: str
+) -> None:
+    with pytest.raises(PixelkinError, match=match):
+        check_data(tmp_path, format=name, **option)  # type: ignore[arg-type]
+
+
+def test_maps_of_voc_in_another_folder(tmp_path: Path) -> None:
+    make_voc(tmp_path)
+    (tmp_path / "SegmentationObject").mkdir()
+    (tmp_path / "SegmentationClass").rename(tmp_path / "Aug")
+    name, report = check_data(tmp_path, format="voc", masks=tmp_path / "Aug")
+    assert (name, report.problems, report.images) == ("voc", [], 1)
+    assert report.classes is not None
+    assert sum(report.classes.pixels.values()) == 24

@@ -112,3 +112,18 @@ def test_help_names_all_formats(capsys) -> None:
     main(["check", "--help"])
     words = capsys.readouterr().out.replace(",", " ").replace(".", " ").split()
     assert [name for name in FORMATS if name not in words] == []
+
+
+def test_maps_and_classes_that_lie_elsewhere(tmp_path: Path, capsys) -> None:
+    root, maps, names = tmp_path / "photos", tmp_path / "labels", tmp_path / "names.txt"
+    make_pngs(root)
+    (root / "masks").rename(maps)
+    (root / "classes.txt").rename(names)
+    for classes in (str(names), "road, sky"):
+        command = ["check", str(root), "--masks", str(maps), "--classes", classes, "--json"]
+        assert main(command) == 0
+        done = json.loads(capsys.readouterr().out)
+        assert (done["format"], done["problems"]) == ("pngs-classes", [])
+        assert list(done["classes"]["pixels"]) == ["road", "sky"]
+    assert main(["check", str(root), "--masks", str(maps), "--classes", "lost.txt"]) == 1
+    assert "no class list file lost.txt: check the path" in capsys.readouterr().err

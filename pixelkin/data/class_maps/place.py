@@ -1,5 +1,7 @@
 """What a user says of a data set of class maps, as its format takes it."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +10,26 @@ from pathlib import Path
 from pixelkin.data.class_maps.index_png import Classes, read_class_list
 from pixelkin.data.source import SemanticSource
 from pixelkin.errors import PixelkinError
+
+
+class UnfitOptionError(PixelkinError):
+    """An option that is not for the format of a data set."""
+
+
+def classes_given(names: Sequence[str]) -> Classes | None:
+    """Names of classes as a user gives them, or the text file that one alone names; None of none.
+
+    Raises:
+        PixelkinError: it is the name of a text file that is not there.
+    """
+    if len(names) != 1:
+        return tuple(names) or None
+    path = Path(names[0])
+    if path.is_file():
+        return path
+    if path.suffix == ".txt":
+        raise PixelkinError(f"no class list file {path}: check the path")
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -33,7 +55,7 @@ class Place:
         for name in ("images", "masks", "split", "classes"):
             if name not in given and getattr(self, name) is not None:
                 allowed = ", ".join(given) or "the path alone"
-                raise PixelkinError(
+                raise UnfitOptionError(
                     f"{self.path}: its format takes no {name}: expected {allowed}; leave it out"
                 )
 
