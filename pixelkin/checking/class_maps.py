@@ -192,7 +192,7 @@ def explained(
                 fix = _PART
             return report.place(Path(found["where"])), what, fix
     where = report.place(report.root) if path is None else report.place(path)
-    return where, _short(text, report), fix
+    return where, _short(text.removeprefix(f"{path}: "), report), fix
 
 
 def _short(text: str, report: Report) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,17 +33,17 @@ class SemanticFormat:
     def part_names(self, root: Path) -> list[str]:
         """Names of the parts, or splits, of the data set at `root`; none where it is all one."""
         found = {
-            path.relative_to(root).parts[_place_of_star(pattern)]
+            _starred(path.relative_to(root).parts, pattern.rstrip("/").split("/"))
             for pattern in self.parts
             for path in root.glob(pattern)
         }
-        for ending in (".txt", "annot", "_labels"):
-            found = {name.removesuffix(ending) for name in found}
         return sorted(name for name in found if name and not name.startswith("."))
 
 
-def _place_of_star(pattern: str) -> int:
-    """Which component of a pattern has the star; the last one where none has."""
-    components = pattern.rstrip("/").split("/")
-    starred = (place for place, text in enumerate(components) if "*" in text)
-    return next(starred, len(components) - 1)
+def _starred(parts: Sequence[str], pattern: Sequence[str]) -> str:
+    """What stands for the first star of a pattern; the stem of the last part where none has one."""
+    for part, text in zip(parts, pattern, strict=True):
+        before, star, after = text.partition("*")
+        if star:
+            return part.removeprefix(before).removesuffix(after)
+    return parts[-1].removesuffix(".txt")

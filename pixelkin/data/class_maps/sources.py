@@ -9,7 +9,7 @@ from pixelkin.data.class_maps.bdd100k import BddDrivable, BddLanes, BddPanopticS
 from pixelkin.data.class_maps.camvid import CamVid, CamVidRgb
 from pixelkin.data.class_maps.ccp import CcpSemantic
 from pixelkin.data.class_maps.cityscapes import CityscapesSemantic
-from pixelkin.data.class_maps.coco_stuff import CocoStuff
+from pixelkin.data.class_maps.coco_stuff_json import open_coco_stuff
 from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes, SemanticPng, read_class_list
 from pixelkin.data.class_maps.kitti import KittiSemantic
@@ -174,6 +174,7 @@ _CONTEXT_PARTS = (
     "ImageSets/Main/train.txt",
     "ImageSets/Main/val.txt",
 )
+_STUFF_JSON = "annotations/stuff_*.json"
 _BDD_100K = ("images/100k/*/",)
 
 SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
@@ -270,10 +271,14 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         parts=("images/*/",),
     ),
     "coco-stuff": SemanticFormat(
-        _of_split(CocoStuff),
-        "<split>/ and stuffthingmaps/<split>/",
-        has_all("stuffthingmaps"),
-        parts=("stuffthingmaps/*/", "annotations/*/", "train2017/", "val2017/"),
+        open_coco_stuff,
+        "<split>/ and stuffthingmaps/<split>/ or annotations/stuff_<split>.json; or that JSON",
+        lambda folder: any(folder.glob("stuffthingmaps")) or any(folder.glob(_STUFF_JSON)),
+        # COCO has other things in annotations/, such as panoptic_val2017/.
+        parts=(
+            *("stuffthingmaps/*/", "annotations/train2017/", "annotations/val2017/"),
+            *(_STUFF_JSON, "train2017/", "val2017/"),
+        ),
     ),
     "panoptic": SemanticFormat(
         _panoptic, "a JSON with segments_info, its PNGs in the folder of its name; things and stuff"
@@ -342,7 +347,8 @@ def open_semantic_source(
 
     Args:
         spec: one of `SEMANTIC_FORMATS` or `PAINTED_FORMATS`, a colon and a path; or a path alone.
-        images: folder of the images, for `pngs`, `panoptic`, CamVid's colours and as `open_source`.
+        images: folder of the images, for `pngs`, `panoptic`, CamVid's colours, COCO-Stuff's JSON
+            and as `open_source`.
         masks: folder of the maps, for `pngs`, `panoptic`, CamVid's colours, `voc`, `context` and as
             `open_source`.
         split: which part, for all but `kitti`, `ccp`, `pratheepan`, `panoptic`, `lits` and most of

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pixelkin.checking.check import check_data
 from pixelkin.data.class_maps.coco_stuff import COCO_STUFF_IDS, CocoStuff
 from pixelkin.data.class_maps.coco_stuff_json import OTHER_ID, CocoStuffJson, open_coco_stuff
 from pixelkin.data.class_maps.place import Place
+from pixelkin.data.class_maps.sources import open_semantic_source, semantic_parts
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import encode_rle
 from pixelkin.structures import IGNORE
@@ -204,4 +207,53 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         CocoStuffJson(path)
     path.write_text("[]")
     with pytest.raises(PixelkinError, match="holds a list: expected a COCO data set"):
+        CocoStuffJson(path)
+
+
+def test_the_command_line_s_name_opens_and_checks_it(tmp_path: Path) -> None:
+    path = write_set(tmp_path)
+    # What else lies in COCO's folder of annotations.
+    (tmp_path / "annotations" / "panoptic_val2017").mkdir()
+    (tmp_path / "annotations" / "stuff_val2017_pixelmaps").mkdir()
+    things = [region(1, PERSON, as_string(IDS == PERSON)), region(2, CAR, as_list(IDS == CAR))]
+    write_json(tmp_path / "annotations" / "instances_val2017.json", things, IDS.shape)
+    expected = png_labels(tmp_path, IDS)
+    shutil.rmtree(tmp_path / "stuffthingmaps")
+    assert semantic_parts(tmp_path) == ["val2017"]
+    for source in (
+        open_semantic_source(tmp_path, split="val2017"),
+        open_semantic_source(f"coco-stuff:{path}"),
+        open_semantic_source(f"coco-stuff:{path}", images=tmp_path / "val2017"),
+    ):
+        np.testing.assert_array_equal(source[0].labels, expected)
+    for data, images in ((tmp_path, None), (Path(f"coco-stuff:{path}"), tmp_path / "val2017")):
+        name, report = check_data(data, images=images)
+        assert (name, report.problems, report.images) == ("coco-stuff", [], 1)
+        assert report.classes is not None
+        assert report.classes.unknown == 1
+        counts = {name: n for name, n in report.classes.pixels.items() if n}
+        assert counts == {"sky-other": 7, "person": 4, "car": 4, "wood": 2, "grass": 6}
+
+
+def test_check_tells_all_faults_of_a_json(tmp_path: Path) -> None:
+    path = write_set(tmp_path)
+    sound = stuff_regions(IDS)
+    write_json(path, [*sound, region(50, 12, None), region(51, 200, None)], IDS.shape)
+    place = "annotations/stuff_val2017.json"
+    told = check_data(tmp_path, format="coco-stuff")[1].problems
+    assert [p.where for p in told] == [f"{place}: annotation {n}" for n in (50, 51)]
+    assert all("which is no class of COCO-Stuff" in p.what for p in told)
+    write_json(path, [*sound, region(52, WOOD, as_string(IDS == SKY))], IDS.shape)
+    told = check_data(tmp_path, format="coco-stuff")[1].problems
+    assert [p.where for p in told] == [place]
+    assert told[0].what.startswith("annotation 52 claims 7 pixels as wood, which are sky-other")
+    assert str(tmp_path) not in told[0].what
+    content = json.loads(write_set(tmp_path).read_text())
+    content["images"].append({"id": 140, "file_name": "lost.jpg", "height": 4, "width": 6})
+    path.write_text(json.dumps(content))
+    told = check_data(tmp_path, format="coco-stuff")[1].problems
+    assert [p.where for p in told] == ["val2017/lost.jpg"]
+    with pytest.raises(
+        PixelkinError, match=r"no image file .*lost\.jpg: expected it as .*image 140"
+    ):
         CocoStuffJson(path)
