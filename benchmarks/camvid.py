@@ -33,7 +33,7 @@ from pixelkin.assess.network_cost import network_cost, timed
 from pixelkin.data.class_maps.camvid import CamVid
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path
-from pixelkin.semantic.checkpoints import load_semantic_segmenter
+from pixelkin.semantic.checkpoints import load_semantic_network, load_semantic_segmenter
 from pixelkin.semantic.scoring import evaluate_semantic
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +88,7 @@ def judge(name: str, runs: Sequence[Path], frames: CamVid) -> Judged:
     return Judged(
         name,
         tuple(measures),
-        network_cost(first.model, seen_size(first, image.shape[:2])),
+        network_cost(load_semantic_network(runs[0] / "model"), seen_size(first, image.shape[:2])),
         timing,
         steps=options["steps"],
     )

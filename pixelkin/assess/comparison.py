@@ -29,7 +29,11 @@ from pixelkin.engine import train as run_training
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_write
 from pixelkin.models.semantic_network import SemanticNetwork
-from pixelkin.semantic.checkpoints import build_network, load_semantic_segmenter
+from pixelkin.semantic.checkpoints import (
+    build_network,
+    load_semantic_network,
+    load_semantic_segmenter,
+)
 from pixelkin.semantic.scoring import class_order, evaluate_semantic
 from pixelkin.semantic.segmenter import SemanticSegmenter
 from pixelkin.semantic.tiling import fitting_size
@@ -175,7 +179,7 @@ class Contest:
         return Judged(
             one.name,
             tuple(entry["measures"] for entry in done),
-            network_cost(segmenter.model, seen_size(segmenter, image.shape[:2])),
+            network_cost(load_semantic_network(source), seen_size(segmenter, image.shape[:2])),
             timed(lambda: segmenter.segment(image), runs=self.runs, device=segmenter.device),
             steps=done[0].get("steps"),
             training_seconds=statistics.fmean(seconds) if seconds else None,

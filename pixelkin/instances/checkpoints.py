@@ -31,7 +31,8 @@ from pixelkin.grouping.seed_instances import SeedGrouping
 from pixelkin.grouping.watershed import WatershedGrouping
 from pixelkin.instances.mask_rcnn import MaskRcnnSegmenter
 from pixelkin.instances.segmenter import FieldSegmenter, Grouping, Segmenter
-from pixelkin.models.instance_embedding import CUTS, small_instance_network
+from pixelkin.models.inference import for_inference
+from pixelkin.models.instance_embedding import CUTS, InstanceNet, small_instance_network
 from pixelkin.models.mask_rcnn import mask_rcnn
 from pixelkin.runtime import pick_device
 
@@ -145,6 +146,25 @@ def load_segmenter(
         PixelkinError: no such checkpoint, another architecture, or an unknown option.
     """
     folder = model_folder(source)
+    model, config = load_instance_network(folder), read_config(folder)
+    if isinstance(model, InstanceNet):
+        model = for_inference(model, torch.zeros(1, 3, model.multiple, model.multiple))
+    config = {**config, "grouping": {**config.get("grouping", {}), **grouping}}
+    try:
+        return build_segmenter(model, config, device=pick_device(device), tile_px=tile_px)
+    except (TypeError, ValueError) as error:
+        raise PixelkinError(
+            f"{folder}, a model of {config['architecture']}: {error}; correct the option"
+        ) from error
+
+
+def load_instance_network(source: str | Path) -> nn.Module:
+    """The network of a trained instance model as it was trained, on the CPU.
+
+    Raises:
+        PixelkinError: no such checkpoint, or another architecture.
+    """
+    folder = model_folder(source)
     config = read_config(folder)
     _check_config(config, folder / CONFIG)
     try:
@@ -154,13 +174,7 @@ def load_segmenter(
             f"{folder} does not describe an instance model ({error}); copy or train it again"
         ) from error
     load_into(model, load_state(folder), source=folder)
-    config = {**config, "grouping": {**config.get("grouping", {}), **grouping}}
-    try:
-        return build_segmenter(model, config, device=pick_device(device), tile_px=tile_px)
-    except (TypeError, ValueError) as error:
-        raise PixelkinError(
-            f"{folder}, a model of {config['architecture']}: {error}; correct the option"
-        ) from error
+    return model
 
 
 def _check_config(config: Options, path: Path) -> None:

@@ -25,8 +25,10 @@ from pixelkin.checkpoint import (
     save_checkpoint,
 )
 from pixelkin.errors import PixelkinError
+from pixelkin.models.inference import for_inference
 from pixelkin.runtime import pick_device
 from pixelkin.semantic.segmenter import SemanticSegmenter
+from pixelkin.semantic.tiling import fitting_size
 
 Options = Mapping[str, Any]
 
@@ -152,6 +154,9 @@ def load_semantic_segmenter(
 ) -> SemanticSegmenter:
     """A trained semantic model, ready to give every pixel a class.
 
+    Its network is made for that alone (`models.inference`): one to train further, or to count, is
+    that of `load_semantic_network`.
+
     Args:
         source: a checkpoint folder, or a hub id.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
@@ -161,19 +166,35 @@ def load_semantic_segmenter(
         PixelkinError: no such checkpoint, or another architecture.
     """
     folder = resolve(source)
-    config = read_config(folder)
-    check_described(config, folder / CONFIG, example="road")
+    model, config = load_semantic_network(folder), read_config(folder)
     window_px = config.get("window_px", 1)
     if not isinstance(window_px, int) or window_px < 1:
         raise bad_key(folder / CONFIG, "window_px", window_px, "pixels, such as 512")
+    size_hw = fitting_size(model, (1, 1))  # type: ignore[arg-type]
+    model = for_inference(model, torch.zeros(1, 3, *size_hw))
+    return build_segmenter(
+        model, config, device=pick_device(device), tile_px=tile_px, scales=scales, flip=flip
+    )
+
+
+def load_semantic_network(source: str | Path) -> nn.Module:
+    """The network of a trained semantic model as it was trained, on the CPU.
+
+    Args:
+        source: a checkpoint folder, or a hub id.
+
+    Raises:
+        PixelkinError: no such checkpoint, or another architecture.
+    """
+    folder = resolve(source)
+    config = read_config(folder)
+    check_described(config, folder / CONFIG, example="road")
     try:
         model = build_network(config)
     except PixelkinError as error:
         raise PixelkinError(f"{folder}: {error}") from error
     load_into(model, load_state(folder), source=folder)
-    return build_segmenter(
-        model, config, device=pick_device(device), tile_px=tile_px, scales=scales, flip=flip
-    )
+    return model
 
 
 def save_semantic_model(model: nn.Module, folder: Path, config: Options, card: str) -> None:

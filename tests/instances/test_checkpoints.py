@@ -10,12 +10,15 @@ from pixelkin.checkpoint import save_checkpoint
 from pixelkin.errors import PixelkinError
 from pixelkin.instances.checkpoints import (
     ARCHITECTURES,
+    SHIPPED,
     build_network,
     build_segmenter,
     is_instance_model,
+    load_instance_network,
     load_segmenter,
     save_instance_model,
 )
+from pixelkin.instances.tiling import dense_fields
 
 # Options under which untrained networks find something, and one of them changed.
 CASES = {
@@ -65,13 +68,24 @@ def test_what_is_loaded_finds_what_was_saved(architecture, image, tmp_path):
     model = build_network(config)
     save_instance_model(model, tmp_path / "model", config, "# card\n")
     assert is_instance_model(tmp_path / "model")
-    loaded = load_segmenter(tmp_path / "model", device="cpu")
+    loaded = build_segmenter(load_instance_network(tmp_path / "model"), config)
     assert loaded.class_names == ("a", "b")
     expected = build_segmenter(model, config).segment(image)
     assert len(expected) > 0
     assert loaded.segment(image) == expected
     changed = load_segmenter(tmp_path / "model", device="cpu", **CASES[architecture][2])
     assert len(changed.segment(image)) < len(expected)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", SHIPPED)
+def test_made_for_inference_a_shipped_network_says_the_same(name, image):
+    expected = dense_fields(load_instance_network(name).eval(), image)
+    found = dense_fields(load_segmenter(name, device="cpu").model, image)
+    for field in ("embeddings", "logits"):
+        values = getattr(expected, field)
+        error = (getattr(found, field) - values).abs().max()
+        assert error < 1e-4 * values.abs().max()
 
 
 def test_two_dimensions_leave_no_room_for_a_ground(image):

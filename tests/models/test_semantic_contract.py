@@ -20,6 +20,7 @@ from pixelkin.models.backbone import TimmBackbone
 from pixelkin.models.deeplab_v2 import DeepLabV2
 from pixelkin.models.deeplab_v3_plus import DeepLabV3Plus, deeplab_v3_plus
 from pixelkin.models.fcn import FCN
+from pixelkin.models.inference import for_inference
 from pixelkin.models.patch_network import PatchNetwork
 from pixelkin.models.segnet import SegNet
 from pixelkin.models.timm_segmentation import small_semantic_network, timm_fcn
@@ -84,6 +85,22 @@ def settled(make: Callable[[], nn.Module]) -> nn.Module:
 def images_for(net: nn.Module, count: int = 2) -> Tensor:
     h, w = net.valid_size((48, 64))
     return torch.rand(count, 3, h, w, generator=torch.Generator().manual_seed(1))
+
+
+@every_network
+@torch.inference_mode()
+def test_made_for_inference_computes_the_same(make):
+    net = settled(make)
+    images = images_for(net)
+    ready = for_inference(net, images_for(net, 1) * 0)
+    expected = net(images)
+    torch.testing.assert_close(ready(images), expected, rtol=1e-4, atol=1e-4)
+    count = batch_norms(net)
+    assert batch_norms(ready) < count or count == 0
+
+
+def batch_norms(net: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
 
 
 @every_network
