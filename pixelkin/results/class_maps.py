@@ -28,9 +28,16 @@ def write_class_png(
         Image.fromarray(labels.astype(np.uint16)).save(temporary, format="PNG", compress_level=3)
 
 
-def write_class_names(path: str | os.PathLike[str], class_names: Sequence[str]) -> None:
-    """Write what index is what class, a line `index: name` each; nobody's index is left out."""
+def write_class_names(
+    path: str | os.PathLike[str], class_names: Sequence[str], *, ignore: int | None = None
+) -> None:
+    """Write what index is what class, a line `index: name` each; nobody's index is left out.
+
+    With `ignore`, a last line says which value nobody knows, as `index_png.ClassValues` takes it.
+    """
     lines = [f"{index}: {name}\n" for index, name in enumerate(class_names) if name]
+    if ignore is not None:
+        lines.append(f"ignore: {ignore}\n")
     atomic_write(path, "".join(lines))
 
 

@@ -90,6 +90,23 @@ def test_real_streets(name: str, shared_data: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(after[index].labels, expected)
 
 
+@pytest.mark.parametrize("classes", [3, 300])
+def test_what_was_written_opens_by_name_with_its_unknown_pixels(
+    tmp_path: Path, classes: int
+) -> None:
+    """Also a map of nothing but the first class and unknown, in 8 bits and in the 16 of many."""
+    names = tuple(f"class {n}" if n != IGNORE else "" for n in range(classes))
+    maps = [np.array([[0, IGNORE, 0], [0, 0, n]]) for n in (0, classes - 1)]
+    source = Memory([Sample(picture((2, 3)), one, str(n)) for n, one in enumerate(maps)], names)
+    converted_maps(source, "pngs", tmp_path / "set")
+    for spec in (tmp_path / "set", f"pngs:{tmp_path / 'set'}"):
+        after = open_semantic_source(spec)
+        assert after.class_names == names
+        for index, labels in enumerate(maps):
+            np.testing.assert_array_equal(after[index].labels, labels)
+    assert (tmp_path / "set" / "classes.txt").read_text().endswith("\nignore: 255\n")
+
+
 def test_voc_opens_as_voc(tmp_path: Path) -> None:
     labels = np.array([[0, 20, IGNORE], [5, 0, 0]])
     source = Memory([Sample(picture((2, 3)), labels, "a")], VOC_SEMANTIC_CLASSES)

@@ -56,13 +56,9 @@ def write_semantic_pngs(source: SemanticSource, folder: str | os.PathLike[str]) 
 
 
 def read_semantic_pngs(folder: str | os.PathLike[str]) -> SemanticPng:
-    """What `write_semantic_pngs` wrote.
-
-    Beside `SemanticPng` it knows that 255 means unknown, so that a map of nothing but that and the
-    first class is no doubt to it.
-    """
+    """What `write_semantic_pngs` wrote."""
     base = Path(folder)
-    return SemanticPng(base / "images", base / "labels", classes=base / CLASSES_FILE, ignore=IGNORE)
+    return SemanticPng(base / "images", base / "labels", classes=base / CLASSES_FILE)
 
 
 def _stems(names: Sequence[str]) -> list[str]:
@@ -78,7 +74,10 @@ def _stems(names: Sequence[str]) -> list[str]:
 
 
 def _class_list(names: Sequence[str]) -> str:
-    """Lines of `value: name`, since an index may be nobody's and a name may begin with digits."""
+    """Lines of `value: name`, since an index may be nobody's and a name may begin with digits.
+
+    The last line says that 255 is unknown.
+    """
     if len(names) - 1 > _MAX_LABEL:
         raise PixelkinError(f"{len(names)} classes: expected at most {_MAX_LABEL + 1}; merge some")
     listed = {n: name for n, name in enumerate(names) if n != IGNORE or name}
@@ -93,7 +92,8 @@ def _class_list(names: Sequence[str]) -> str:
     if len(set(listed.values())) < len(listed):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise PixelkinError(f"class name {twice!r} is there twice: expected it once; rename one")
-    return "".join(f"{n}: {name}\n" for n, name in listed.items())
+    # Unsaid, maps of nothing but 0 and 255 look like binary masks.
+    return "".join(f"{n}: {name}\n" for n, name in listed.items()) + f"ignore: {IGNORE}\n"
 
 
 def _index_image(labels: Int64[np.ndarray, "h w"], names: Sequence[str], stem: str) -> Image.Image:

@@ -76,7 +76,8 @@ class PngMaps(ClassMapWriter):
         for name in filter(None, self.class_names):
             if name != name.strip() or name.splitlines() != [name]:
                 raise PixelkinError(f"class name {name!r} cannot stand in a line; rename it")
-        write_class_names(folder / CLASSES_FILE, self.class_names)
+        # Unsaid, maps of nothing but 0 and 255 look like binary masks.
+        write_class_names(folder / CLASSES_FILE, self.class_names, ignore=IGNORE)
         # Names that are double are refused here, before any still is written.
         read_class_list(folder / CLASSES_FILE)
 
@@ -87,9 +88,8 @@ class PngMaps(ClassMapWriter):
 
     @staticmethod
     def read(path: Path) -> SemanticSource:
-        """What was written; 255 is known to be unknown, also beside nothing but the first class."""
-        classes = path / CLASSES_FILE
-        return SemanticPng(path / "images", path / "labels", classes=classes, ignore=IGNORE)
+        """What was written."""
+        return SemanticPng(path / "images", path / "labels", classes=path / CLASSES_FILE)
 
 
 class VocMaps(PngMaps):
@@ -127,7 +127,7 @@ class VocMaps(PngMaps):
     def read(path: Path) -> SemanticSource:
         """What was written; the reader of VOC itself knows VOC's classes only."""
         folders = path / "JPEGImages", path / "SegmentationClass"
-        return SemanticPng(*folders, classes=path / CLASSES_FILE, ignore=IGNORE)
+        return SemanticPng(*folders, classes=path / CLASSES_FILE)
 
 
 class _AsRegions(ClassMapWriter):

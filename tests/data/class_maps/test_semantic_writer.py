@@ -85,7 +85,7 @@ def test_what_lies_in_the_folder(tmp_path: Path) -> None:
     source = Memory([still([[0, 1, IGNORE]], "city/1"), still([[1]], "city/0")], ("road", "2: car"))
     (tmp_path / "set").mkdir()
     write_semantic_pngs(source, tmp_path / "set")
-    assert (tmp_path / "set/classes.txt").read_text() == "0: road\n1: 2: car\n"
+    assert (tmp_path / "set/classes.txt").read_text() == "0: road\n1: 2: car\nignore: 255\n"
     with Image.open(tmp_path / "set/labels/city_1.png") as image:
         assert image.mode == "P"
         assert image.convert("RGB").getpixel((1, 0)) == (128, 0, 0)
