@@ -132,6 +132,9 @@ def test_tags_that_fit_no_photo_or_are_too_many(tmp_path):
     tags = tags_file(tmp_path / "tags.csv", "x.jpg,coat")
     with pytest.raises(PixelkinError, match="belongs to a photo of the folder"):
         match_tags(tags, ["a", "b"])
+    none = tags_file(tmp_path / "none.csv", "a.jpg,", "b.jpg,")
+    with pytest.raises(PixelkinError, match="names 2 photos of the folder, and no tag of any; tag"):
+        match_tags(none, ["a", "b"])
     many = tags_file(tmp_path / "many.csv", *(f"a.jpg,c{n:03d}" for n in range(255)))
     with pytest.raises(PixelkinError, match="255 classes, expected at most 254"):
         match_tags(many, ["a"])

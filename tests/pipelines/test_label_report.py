@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pixelkin.pipelines.weak_labels import Extent
 from pixelkin.pipelines.weak_labels.report import (
     SAMPLES,
     TRAININGS,
+    _curves,
     columns,
     curve,
     middle_of_largest,
@@ -116,7 +118,7 @@ def test_coverage_equals_counting(ran, page):
             path = run.workspace.root / folder / f"{run.photos.names[index]}.png"
             values, numbers = np.unique(read_indexed_png(path), return_counts=True)
             counts[values] += numbers
-        found = class_coverage(run, folder)
+        found = class_coverage(run, folder, stage="walk")
         assert list(found) == ["background", "disc", "square"]
         for number, share in enumerate(found.values()):
             assert share == pytest.approx(counts[number] / counts.sum())
@@ -137,8 +139,6 @@ def test_a_report_of_a_part_of_a_run(ran, tmp_path):
 
 @pytest.mark.parametrize(("tagged", "untagged"), [(3, 2), (100, 0), (100, 2), (100, 50), (1, 30)])
 def test_samples_are_spread_and_some_are_without_tags(ran, tagged, untagged):
-    from dataclasses import replace
-
     count = tagged + untagged
     names = tuple(map(str, range(count)))
     there = np.arange(count) < tagged
@@ -154,6 +154,14 @@ def test_samples_are_spread_and_some_are_without_tags(ran, tagged, untagged):
         of_tagged = [one for one in shown if one < tagged]
         assert (of_tagged[0], of_tagged[-1]) == (0, tagged - 1)
         assert np.ptp(np.diff(of_tagged)) <= 1
+
+
+def test_losses_too_few_for_a_curve_are_told(ran, tmp_path):
+    run = replace(ran[1], workspace=Workspace(tmp_path))
+    assert _curves(run) == ["<p>No training has told a loss yet.</p>"]
+    (tmp_path / "2_classifier").mkdir()
+    (tmp_path / "2_classifier" / "metrics.csv").write_text("step,loss\n4,2.639\n")
+    assert _curves(run) == ["<p>tag classifier: 2.64 after 4 steps</p>"]
 
 
 def test_a_curve_by_hand():

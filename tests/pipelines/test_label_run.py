@@ -19,7 +19,7 @@ from pixelkin.data.instances.coco_json import CocoJson
 from pixelkin.engine import loop
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle, read_indexed_png
-from pixelkin.pipelines.weak_labels import STAGES, Extent
+from pixelkin.pipelines.weak_labels import STAGES, Extent, Machine
 from pixelkin.pipelines.weak_labels.run import ONCE_FIXED
 from pixelkin.pipelines.weak_labels.workspace import Workspace
 from pixelkin.trainings.augmentation import Windows
@@ -239,6 +239,15 @@ def test_changed_photos_and_tags_are_refused(whole, root, tmp_path):
         label(tmp_path, whole)
 
 
+def test_what_would_contradict_or_cannot_be_is_said_before_anything_is_made(root, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(PixelkinError, match="--only walk and --until walk are two answers"):
+        label(root, out, extent=Extent(only="walk", until="walk"))
+    with pytest.raises(PixelkinError, match=r"device 'cdua' is not available .*--device cpu"):
+        label(root, out, machine=Machine("cdua"))
+    assert not out.exists()
+
+
 # Stopped runs
 
 
@@ -365,3 +374,30 @@ def test_a_damaged_file_of_a_stage_says_how_to_make_it_anew(until, root):
         label(root, out, extent=Extent(until="regions"))
     label(root, out, extent=Extent(again="activations", until="regions"))
     assert Workspace(out).is_done("regions")
+
+
+@pytest.mark.parametrize(
+    ("path", "maker", "asked"),
+    [("1_photos/a1.png", "photos", Extent(again="affinity")),
+     ("1_photos/index.json", "photos", Extent()),
+     ("1_photos/faults.json", "photos", Extent()),
+     ("2_classifier/model/model.safetensors", "classifier", Extent(again="activations")),
+     ("2_classifier/model/config.json", "classifier", Extent(again="network")),
+     ("4_regions/a1.png", "regions", Extent(again="affinity")),
+     ("5_affinity/model/model.safetensors", "affinity", Extent(again="walk")),
+     ("labels/a1.png", "walk", Extent(again="network")),
+     ("labels/a1.png", "walk", Extent()),
+     ("7_network/model/model.safetensors", "network", Extent(again="predictions")),
+     ("predictions/a1.png", "predictions", Extent())],
+)  # fmt: skip
+def test_every_damaged_file_names_the_stage_that_makes_it(
+    whole, root, tmp_path, path, maker, asked
+):
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    content = (out / path).read_bytes()
+    (out / path).write_bytes(content[: len(content) // 2])
+    with pytest.raises(PixelkinError, match=f"; give --again {maker} to make it anew$") as caught:
+        label(root, out, extent=asked)
+    assert Path(path).name in str(caught.value)
+    assert "\n" not in str(caught.value)

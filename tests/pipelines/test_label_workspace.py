@@ -138,8 +138,29 @@ def test_again_takes_what_changes_nothing_before(tmp_path, again, allowed):
 
 def test_a_damaged_run_file_is_one_line(tmp_path):
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(PixelkinError, match=r"run.json cannot be read .*; start the run anew"):
-        Workspace(tmp_path).start(DESCRIPTION, first_stage=FIRST_STAGE)
+    workspace = Workspace(tmp_path)
+    workspace.finish("walk")
+    for again in (None, "walk"):
+        with pytest.raises(PixelkinError, match=r"run.json cannot be read .*; give --again photos"):
+            workspace.start(DESCRIPTION, first_stage=FIRST_STAGE, again=again)
+    workspace.start(DESCRIPTION, first_stage=FIRST_STAGE, again="photos")
+    assert not workspace.is_done("walk")
+    assert workspace.description() == json.loads(json.dumps(DESCRIPTION))
+
+
+@pytest.mark.parametrize("again", [None, "photos", "walk"])
+@pytest.mark.parametrize("folder", ["labels", "predictions", "2_classifier", "report"])
+def test_files_of_someone_else_are_neither_used_nor_removed(tmp_path, folder, again):
+    (tmp_path / folder).mkdir()
+    workspace = Workspace(tmp_path)
+    # An empty folder holds nothing to be lost.
+    workspace.start(DESCRIPTION, first_stage=FIRST_STAGE)
+    (tmp_path / "run.json").unlink()
+    (tmp_path / folder / "mine.png").write_bytes(b"drawn by hand")
+    with pytest.raises(PixelkinError, match=f"holds the folder {folder}, but no run.json: .*choo"):
+        workspace.start(DESCRIPTION, first_stage=FIRST_STAGE, again=again)
+    assert (tmp_path / folder / "mine.png").read_bytes() == b"drawn by hand"
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_long_values_are_cut_short(tmp_path):

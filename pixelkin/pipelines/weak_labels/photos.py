@@ -22,7 +22,7 @@ from pixelkin.files import atomic_path, atomic_write
 from pixelkin.grouping.activation_maps import scaled_size
 from pixelkin.masks import read_indexed_png
 from pixelkin.pipelines.weak_labels.maps import COPY_MULTIPLE, resized
-from pixelkin.pipelines.weak_labels.workspace import Workspace
+from pixelkin.pipelines.weak_labels.workspace import Workspace, made_by
 from pixelkin.structures import MAX_OBJECT_ID, Sample
 
 Report = Callable[[str, int, int], None]
@@ -124,6 +124,10 @@ def match_tags(
             raise PixelkinError(f"no photo of {tags} is tagged {name!r}; {hint}")
     counts = dict(zip(found.class_names, found.counts(), strict=True))
     kept = tuple(name for name in chosen if counts[name])
+    if not kept and found.by_name:
+        raise PixelkinError(
+            f"{tags} names {len(found.by_name)} photos of the folder, and no tag of any; tag some"
+        )
     if not kept:
         raise PixelkinError(
             f"no tag of {tags} belongs to a photo of the folder; check that names agree"
@@ -171,7 +175,7 @@ def prepare_photos(
     faults_file = workspace.folder("photos") / "faults.json"
     if workspace.is_done("photos"):
         if faults_file.is_file():
-            faults = json.loads(faults_file.read_text("utf-8"))
+            faults = workspace.read_json("photos", faults_file.name)
         return load_photos(workspace, files, tags), faults
     for index, (name, path) in enumerate(paths.items()):
         progress("photos", index, len(paths))
@@ -217,9 +221,7 @@ def _write_copy(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 def load_photos(workspace: Workspace, files: Mapping[str, str], tags: Tags) -> Photos:
     """The photos of a finished stage "photos"; `files`: name → path below the folder."""
-    sizes: dict[str, list[int]] = json.loads(
-        (workspace.folder("photos") / "index.json").read_text("utf-8")
-    )
+    sizes: dict[str, list[int]] = workspace.read_json("photos", "index.json")
     table = np.zeros((len(sizes), len(tags.class_names)), bool)
     for row, name in zip(table, sizes, strict=True):
         row[list(tags.by_name.get(name, ()))] = True
@@ -246,7 +248,8 @@ class WorkingCopies(Sequence[UInt8[np.ndarray, "h w 3"]]):
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:  # type: ignore[override]
         if index not in self._kept:
-            image = read_image(self._paths[index])
+            with made_by("photos"):
+                image = read_image(self._paths[index])
             if self._bytes + image.nbytes > _KEPT_BYTES:
                 return image
             self._kept[index], self._bytes = image, self._bytes + image.nbytes
@@ -262,17 +265,22 @@ class LabelledCopies(Sequence[Sample]):
     Args:
         copies: of some photos.
         labels: the file of each label map, indexed PNG.
+        stage: that has made them.
     """
 
-    def __init__(self, copies: WorkingCopies, labels: Sequence[Path]) -> None:
-        self._copies, self._labels = copies, list(labels)
+    def __init__(
+        self, copies: WorkingCopies, labels: Sequence[Path], *, stage: str = "regions"
+    ) -> None:
+        self._copies, self._labels, self._stage = copies, list(labels), stage
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         image = self._copies[index]
-        labels = resized(read_indexed_png(self._labels[index]), (image.shape[0], image.shape[1]))
+        with made_by(self._stage):
+            labels = read_indexed_png(self._labels[index])
+        labels = resized(labels, (image.shape[0], image.shape[1]))
         return Sample(image, labels.astype(np.int64), self._labels[index].stem)
 
 

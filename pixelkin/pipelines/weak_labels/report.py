@@ -16,9 +16,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from pixelkin.data.reading import read_image
 from pixelkin.files import atomic_path, atomic_write
 from pixelkin.grouping.affinity import affinity_of_cell
-from pixelkin.masks import overlay, palette, read_indexed_png
+from pixelkin.masks import overlay, palette
 from pixelkin.pipelines.weak_labels.instances import (
     instance_file,
     objects_picture,
@@ -26,7 +27,7 @@ from pixelkin.pipelines.weak_labels.instances import (
 )
 from pixelkin.pipelines.weak_labels.maps import CELL_PX, resized, to_tensor
 from pixelkin.pipelines.weak_labels.stages import Run, class_coverage, label_file
-from pixelkin.pipelines.weak_labels.workspace import REPORT
+from pixelkin.pipelines.weak_labels.workspace import REPORT, made_by
 from pixelkin.structures import IGNORE
 from pixelkin.trainings.affinity import load_affinity_net
 
@@ -51,6 +52,9 @@ TRAININGS = {
     "network": "network",
     "irnet": "IRNet",
 }
+
+COVERED = {"4_regions": "regions", "labels": "walk", "predictions": "predictions"}
+"""Folder of label maps → the stage that makes them; columns of the last table."""
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -116,12 +120,17 @@ def _write_pictures(run: Run, index: int, room: Path) -> None:
         "walk": (_has(run, "walk", name), lambda image: _walk(run, name, image)),
         "labels": (
             label_file(run.workspace, name).is_file(),
-            lambda image: _tinted(image, read_indexed_png(label_file(run.workspace, name))),
+            lambda image: _tinted(
+                image, run.workspace.read_labels(label_file(run.workspace, name), stage="walk")
+            ),
         ),
         "predictions": (
             run.workspace.file("predictions", name, ".png").is_file(),
             lambda image: _tinted(
-                image, read_indexed_png(run.workspace.file("predictions", name, ".png"))
+                image,
+                run.workspace.read_labels(
+                    run.workspace.file("predictions", name, ".png"), stage="predictions"
+                ),
             ),
         ),
         "instances": (
@@ -132,7 +141,8 @@ def _write_pictures(run: Run, index: int, room: Path) -> None:
     for kind, (ready, make) in makers.items():
         path = _picture(room, index, kind)
         if ready and not path.is_file():
-            image = np.array(Image.open(copy).convert("RGB"))
+            with made_by("photos"):
+                image = read_image(copy)
             with atomic_path(path) as temporary:
                 Image.fromarray(make(image)).save(temporary, quality=88)
 
@@ -182,7 +192,7 @@ def _dimmed(image: Picture) -> Picture:
 
 def _regions(run: Run, name: str, image: Picture) -> Picture:
     """Neutral pixels are white, background is dark."""
-    labels = read_indexed_png(run.workspace.file("regions", name, ".png"))
+    labels = run.workspace.read_labels(run.workspace.file("regions", name, ".png"), stage="regions")
     picture = overlay(image, np.where(labels == IGNORE, 0, labels), opacity=0.75)
     picture[labels == 0] //= 3
     neutral = labels == IGNORE
@@ -192,8 +202,9 @@ def _regions(run: Run, name: str, image: Picture) -> Picture:
 
 def _affinity(run: Run, name: str, image: Picture) -> Picture:
     """Affinity of every cell to one in the middle of the largest confident region."""
-    network = load_affinity_net(run.workspace.folder("affinity") / "model")
-    labels = read_indexed_png(run.workspace.file("regions", name, ".png"))
+    with made_by("affinity"):
+        network = load_affinity_net(run.workspace.folder("affinity") / "model")
+    labels = run.workspace.read_labels(run.workspace.file("regions", name, ".png"), stage="regions")
     x, y = middle_of_largest(labels[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX])
     with torch.inference_mode():
         features = network(to_tensor(image))[0]
@@ -267,7 +278,10 @@ def _curves(run: Run) -> list[str]:
         ]
         if len(points) > 1:
             figures.append(f"<figure>{curve(points)}<figcaption>{title}</figcaption></figure>")
-    return figures
+        elif points:
+            step, loss = points[0]
+            figures.append(f"<p>{title}: {loss:.3g} after {step:.0f} steps</p>")
+    return figures or ["<p>No training has told a loss yet.</p>"]
 
 
 def curve(points: Sequence[tuple[float, float]]) -> str:
@@ -296,8 +310,8 @@ def curve(points: Sequence[tuple[float, float]]) -> str:
 def _coverage(run: Run) -> str:
     """A row per class: photos tagged with it, and its share of the pixels of masks."""
     found = {
-        folder: class_coverage(run, folder)
-        for folder in ("4_regions", "labels", "predictions")
+        folder: class_coverage(run, folder, stage=stage)
+        for folder, stage in COVERED.items()
         if (run.workspace.root / folder).is_dir()
     }
     counts = run.photos.tags.sum(axis=0)

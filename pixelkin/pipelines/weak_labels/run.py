@@ -41,6 +41,7 @@ from pixelkin.pipelines.weak_labels.workspace import (
     STAGES,
     Workspace,
 )
+from pixelkin.runtime import pick_device
 from pixelkin.trainings import affinity, tags
 from pixelkin.trainings.augmentation import Windows
 from pixelkin.trainings.optimisation import Optimisation
@@ -92,6 +93,11 @@ class Extent:
 
     def stages(self, known: Sequence[str] = tuple(STAGES)) -> list[str]:
         """Names out of all, in order; raises `PixelkinError` on an unknown one."""
+        if self.only and self.until:
+            raise PixelkinError(
+                f"--only {self.only} and --until {self.until} are two answers to which stages "
+                "run; give one"
+            )
         for name in (self.only, self.until, self.again):
             if name is not None and name not in known:
                 hint = "; give --instances for it" if name in INSTANCE_STAGES else ""
@@ -129,11 +135,12 @@ def label_photos(
         say: told what the user should know, line by line.
 
     Raises:
-        PixelkinError: another run lives in `out`, a stage before is missing, a file cannot be
-            written; what is done stays, and the same call goes on.
+        PixelkinError: the device is not there, another run lives in `out`, a stage before is
+            missing, a file cannot be written; what is done stays, and the same call goes on.
     """
     known = options.stages()
     wanted = extent.stages(known)
+    pick_device(machine.device)
     workspace = Workspace(out)
     paths = find_photos(images, tags_from, out=out)
     found, problems = match_tags(tags_from, list(paths), classes=classes)

@@ -13,7 +13,7 @@ import torch
 from pixelkin.engine import Training
 from pixelkin.engine import train as run_training
 from pixelkin.errors import PixelkinError
-from pixelkin.masks import read_indexed_png, segments_from_labels, write_indexed_png
+from pixelkin.masks import segments_from_labels, write_indexed_png
 from pixelkin.pipelines.weak_labels import maps
 from pixelkin.pipelines.weak_labels.photos import (
     LabelledCopies,
@@ -22,7 +22,7 @@ from pixelkin.pipelines.weak_labels.photos import (
     WorkingCopies,
     typical_size,
 )
-from pixelkin.pipelines.weak_labels.workspace import Workspace
+from pixelkin.pipelines.weak_labels.workspace import Workspace, made_by
 from pixelkin.results.instances import CocoWriter
 from pixelkin.runtime import pick_device
 from pixelkin.semantic.checkpoints import load_semantic_segmenter
@@ -128,7 +128,8 @@ def train_classifier(run: Run, optimisation: Optimisation) -> None:
 def read_activations(run: Run, options: maps.ActivationOptions) -> None:
     """Stage "activations": where the classifier sees each tagged class."""
     workspace, device = run.workspace, run.device()
-    classifier = load_classifier(workspace.folder("classifier") / "model").to(device)
+    with made_by("classifier"):
+        classifier = load_classifier(workspace.folder("classifier") / "model").to(device)
     for place, index, name in run.each(
         "activations", lambda name: workspace.file("activations", name, ".npz")
     ):
@@ -168,7 +169,8 @@ def train_affinity(run: Run, optimisation: Optimisation) -> None:
 def walk_maps(run: Run, options: maps.WalkOptions, crf: maps.CrfOptions) -> None:
     """Stage "walk": activations spread over similar neighbours, and become label maps."""
     workspace, device = run.workspace, run.device()
-    network = load_affinity_net(workspace.folder("affinity") / "model").to(device)
+    with made_by("affinity"):
+        network = load_affinity_net(workspace.folder("affinity") / "model").to(device)
     if not options.crf:
         crf = replace(crf, iterations=0)
     for place, index, name in run.each("walk", lambda name: label_file(workspace, name)):
@@ -176,7 +178,8 @@ def walk_maps(run: Run, options: maps.WalkOptions, crf: maps.CrfOptions) -> None
         image = run.copies[place]
         confident = None
         if options.method == "one_step":
-            regions = read_indexed_png(workspace.file("regions", name, ".png"))
+            path = workspace.file("regions", name, ".png")
+            regions = workspace.read_labels(path, stage="regions")
             confident = maps.unnumbered(regions, classes)
         scores = maps.walked(
             network, image, found, options=options, confident=confident, device=device
@@ -203,7 +206,8 @@ def write_coco(run: Run) -> None:
     with CocoWriter(path, class_names=photos.class_names) as coco:
         for index in photos.with_tags():
             name = photos.names[index]
-            found = segments_from_labels(read_indexed_png(label_file(workspace, name)))
+            labels = workspace.read_labels(label_file(workspace, name), stage="walk")
+            found = segments_from_labels(labels)
             numbers = found.object_ids
             coco.write(
                 photos.files[index],
@@ -224,7 +228,9 @@ def train_network(
     Its backbone starts from the classifier's, which tells the classes already.
     """
     names = [run.photos.names[index] for index in run.photos.with_tags()]
-    samples = LabelledCopies(run.copies, [label_file(run.workspace, name) for name in names])
+    samples = LabelledCopies(
+        run.copies, [label_file(run.workspace, name) for name in names], stage="walk"
+    )
     training = semantic_training(
         samples,
         "light",
@@ -233,7 +239,8 @@ def train_network(
         windows=windows,
         balance=balance,
     )
-    classifier = load_classifier(run.workspace.folder("classifier") / "model")
+    with made_by("classifier"):
+        classifier = load_classifier(run.workspace.folder("classifier") / "model")
     known = classifier.backbone.net.state_dict()
     # A classifier that started from the shipped weights ends at stride 16; what lies above stays.
     backbone_of(training.model).net.load_state_dict(known, strict=False)
@@ -243,9 +250,10 @@ def train_network(
 def predict_all(run: Run) -> None:
     """Stage "predictions": what the trained network sees in every photo, tagged or not."""
     workspace = run.workspace
-    segmenter = load_semantic_segmenter(
-        workspace.folder("network") / "model", device=run.machine.device
-    )
+    with made_by("network"):
+        segmenter = load_semantic_segmenter(
+            workspace.folder("network") / "model", device=run.machine.device
+        )
     copies = WorkingCopies(workspace, run.photos.names)
     for index, name in enumerate(run.photos.names):
         run.report("predictions", index, len(run.photos.names))
@@ -281,13 +289,14 @@ def train_stage(run: Run, stage: str, training: Training) -> None:
     run.workspace.finish(stage)
 
 
-def class_coverage(run: Run, folder: str) -> dict[str, float]:
-    """Share of all pixels of the label maps in a folder, by class, background included."""
+def class_coverage(run: Run, folder: str, *, stage: str) -> dict[str, float]:
+    """Share of all pixels of a stage's label maps in a folder, by class, background included."""
     counts = np.zeros(256, np.int64)
     for index in run.photos.with_tags():
         path = run.workspace.root / folder / f"{run.photos.names[index]}.png"
         if path.is_file():
-            counts += np.bincount(read_indexed_png(path).ravel(), minlength=256)
+            labels = run.workspace.read_labels(path, stage=stage)
+            counts += np.bincount(labels.ravel(), minlength=256)
     total = max(int(counts.sum()), 1)
     names = ("background", *run.photos.class_names)
     return {name: float(counts[i]) / total for i, name in enumerate(names)}

@@ -26,6 +26,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -33,11 +34,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_write
+from pixelkin.masks import read_indexed_png
 
 STAGES = {
     "photos": ("1_photos",),
@@ -75,6 +77,16 @@ def stages_from(stage: str) -> list[str]:
         if NEEDS.get(name) in found:
             found.append(name)
     return found
+
+
+@contextmanager
+def made_by(stage: str) -> Iterator[None]:
+    """Let an error in reading what a stage has made say how to make that anew."""
+    try:
+        yield
+    except PixelkinError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        raise PixelkinError(f"{what or remedy}; give --again {stage} to make it anew") from error
 
 
 class Workspace:
@@ -146,6 +158,21 @@ class Workspace:
             ) from error
         return torch.from_numpy(maps).float(), tuple(int(one) for one in classes)
 
+    def read_labels(self, path: Path, *, stage: str) -> UInt8[np.ndarray, "H W"]:
+        """A label map that a stage has made."""
+        with made_by(stage):
+            return read_indexed_png(path)
+
+    def read_json(self, stage: str, file_name: str) -> Any:
+        """What a stage has kept in a JSON file."""
+        path = self.folder(stage) / file_name
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise PixelkinError(
+                f"{path} cannot be read ({error}); give --again {stage} to make it anew"
+            ) from error
+
     # What the run is
 
     def start(
@@ -157,6 +184,9 @@ class Workspace:
         again: str | None = None,
     ) -> None:
         """Write run.json, or raise `PixelkinError` where another run lives here.
+
+        Nor does a run begin in a folder that holds files where it would keep its own: they would
+        pass for what a stage has made, and `again` would remove them.
 
         Args:
             description: key → JSON value; all must be equal for a run to go on. A key that the
@@ -170,7 +200,9 @@ class Workspace:
         first = next(iter(STAGES))
         remade = stages_from(again) if again else []
         kept = [name for name in ALL_STAGES if name not in remade]
-        if (self.root / "run.json").is_file():
+        if not (self.root / "run.json").is_file():
+            self._check_nobodys()
+        elif again != first:
             for key, was, now in self._differences(description, unnamed):
                 stage = first_stage.get(key, first_stage.get(key.split(".")[0], first))
                 if stage in kept:
@@ -197,8 +229,19 @@ class Workspace:
         try:
             found: dict[str, Any] = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise PixelkinError(f"{path} cannot be read ({error}); start the run anew") from error
+            raise PixelkinError(
+                f"{path} cannot be read ({error}); give --again {next(iter(STAGES))} to start the "
+                "run anew"
+            ) from error
         return found
+
+    def _check_nobodys(self) -> None:
+        for folder in (*(one for folders in ALL_STAGES.values() for one in folders), REPORT):
+            if (self.root / folder).is_dir() and any((self.root / folder).iterdir()):
+                raise PixelkinError(
+                    f"{self.root} holds the folder {folder}, but no run.json: expected a new "
+                    "folder or that of a run; choose another"
+                )
 
     def _differences(
         self, description: dict[str, Any], unnamed: Mapping[str, Any]
