@@ -156,6 +156,8 @@ def label(
     from pixelkin.pipelines.weak_labels import Extent, Machine, label_photos
 
     options = effort.options(instances=instances)
+    if where.workers < 0:
+        raise PixelkinError(f"--workers is {where.workers}: expected 0 or more; 0 needs no process")
     check_writable(out)
     bars = _Bars(quiet=quiet)
     # The trainings tell their steps on the standard output.

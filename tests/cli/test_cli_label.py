@@ -82,6 +82,9 @@ def test_wrong_options_are_one_line_and_leave_nothing(root, tmp_path, capsys):
     for wrong, says in [
         (["--classifier-steps", "0"], "--classifier-steps is 0: expected 1 or more"),
         (["--long-side", "-3"], "--long-side is -3"),
+        (["--workers", "-1"], "--workers is -1: expected 0 or more"),
+        (["--device", "cdua"], "device 'cdua' is not available here"),
+        (["--only", "walk", "--until", "walk"], "--only walk and --until walk are two answers"),
         (["--until", "wlak"], "there is no stage 'wlak': expected photos, classifier"),
         (["--classes", "sqare"], "did you mean square?"),
     ]:
