@@ -43,7 +43,7 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
         PixelkinError: the file is missing, empty or no text.
     """
     source = Path(path)
-    text = decoded(source, lambda: source.read_text(encoding="utf-8-sig"), kind="tags file")
+    text = _text(source)
     records = list(_records(text))
     if not records:
         raise PixelkinError(f"{source} is empty: expected an image and its tags in each line")
@@ -68,6 +68,19 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
         tags = [tag for cell in cells[first:last] for tag in _split(cell)]
         listing.rows.append(TagRow(cells[image_at], tuple(tags), where))
     return listing
+
+
+def _text(source: Path) -> str:
+    def decode() -> str:
+        try:
+            return source.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise PixelkinError(
+                f"cannot read the tags file {source}: line {line} is no UTF-8; save it as UTF-8"
+            ) from error
+
+    return decoded(source, decode, kind="tags file")
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -140,7 +153,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> Listing:
         PixelkinError: the file is missing, empty or no text.
     """
     source = Path(path)
-    text = decoded(source, lambda: source.read_text(encoding="utf-8-sig"), kind="tags file")
+    text = _text(source)
     if not text.strip():
         raise PixelkinError(f"{source} is empty: expected a JSON object in each line")
     listing = Listing(str(source), [])

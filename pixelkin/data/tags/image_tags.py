@@ -174,19 +174,30 @@ def _nearest(word: str, known: Collection[str]) -> str | None:
 
 
 def _likely_misspelt(listing: Listing) -> Iterator[TagProblem]:
-    """Without known classes: rare tags that look like one at least five times as frequent."""
+    """Without known classes: tags that look like a more frequent one.
+
+    Where they differ in more than case, at least five times as frequent, or on two images against
+    one: a class on one image alone is hardly one.
+    """
     first: dict[str, str] = {}
     for row in listing.rows:
         for tag in row.tags:
             first.setdefault(tag, row.where)
     counts = Counter(tag for row in listing.rows for tag in set(row.tags))
+    order = {tag: place for place, tag in enumerate(sorted(counts, key=lambda tag: -counts[tag]))}
     for tag, count in counts.items():
-        frequent = [other for other, many in counts.items() if many >= 5 * count]
-        near = difflib.get_close_matches(tag, frequent, n=1, cutoff=0.8)
+        same = [
+            one for one in counts if one.casefold() == tag.casefold() and order[one] < order[tag]
+        ]
+        frequent = [one for one, many in counts.items() if many >= (5 if count > 1 else 2) * count]
+        # Two letters that changed places are little alike to difflib in a short word.
+        turned = [one for one in frequent if sorted(one) == sorted(tag)]
+        near = same[:1] or turned[:1] or difflib.get_close_matches(tag, frequent, n=1, cutoff=0.8)
         if near:
+            images = "1 image" if count == 1 else f"{count} images"
             yield TagProblem(
                 first[tag],
-                f"tag {tag!r} is on {count} images, {near[0]!r} on {counts[near[0]]}",
+                f"tag {tag!r} is on {images}, {near[0]!r} on {counts[near[0]]}",
                 "correct it where it is misspelt, or give the class names",
                 "warning",
             )

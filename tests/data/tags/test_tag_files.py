@@ -124,6 +124,14 @@ def tag_sets(draw):
     return Tags(tuple(class_names), {name: draw(indices) for name in names})
 
 
+@pytest.mark.parametrize("read", [read_csv, read_json_lines])
+def test_another_encoding_is_told_with_its_line(tmp_path, read):
+    path = tmp_path / "tags.csv"
+    path.write_bytes("a.jpg,coat\nb.jpg,béret\n".encode("latin-1"))
+    with pytest.raises(PixelkinError, match=r"line 2 is no UTF-8; save it as UTF-8"):
+        read(path)
+
+
 @settings(max_examples=60, deadline=None)
 @given(tags=tag_sets())
 def test_written_tags_are_read_back(tmp_path_factory, tags):

@@ -80,7 +80,20 @@ def test_known_classes_that_differ_in_case_alone_stay_apart():
 def test_without_known_classes_a_rare_neighbour_of_a_frequent_tag_is_told():
     rows = [(f"{number}", ["dress", "bag"]) for number in range(5)]
     _, problems = resolve(listing(*rows, ("5", ["drses", "bag"]), ("6", ["hat"])))
-    assert [one.what for one in problems] == ["tag 'drses' is on 1 images, 'dress' on 5"]
+    assert [one.what for one in problems] == ["tag 'drses' is on 1 image, 'dress' on 5"]
+
+
+def test_without_known_classes_spellings_are_told_in_small_sets_too():
+    rows = [("a", ["coat"]), ("b", ["coat"]), ("c", ["caot"]), ("d", ["Coat"]), ("e", ["dress"]),
+            ("f", ["shirts"]), ("g", ["shirts"]), ("h", ["skirts"]), ("i", ["skirts"])]  # fmt: skip
+    _, problems = resolve(listing(*rows))
+    assert [one.what for one in problems] == [
+        "tag 'caot' is on 1 image, 'coat' on 2",
+        "tag 'Coat' is on 1 image, 'coat' on 2",
+    ]
+    # Of two spellings as frequent, the later.
+    _, problems = resolve(listing(("a", ["Hat"]), ("b", ["hat"])))
+    assert [one.what for one in problems] == ["tag 'hat' is on 1 image, 'Hat' on 1"]
 
 
 def test_images_match_by_their_last_part_where_that_is_unambiguous():
