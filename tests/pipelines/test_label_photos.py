@@ -81,6 +81,14 @@ def test_a_folder_of_photos_per_tag(tmp_path):
         find_photos(tmp_path, tmp_path, out=tmp_path / "out")
 
 
+@pytest.mark.parametrize("other", ["dog/b.png", "dog/b.jpg"])
+def test_photos_of_one_name_below_two_tags_are_copies_or_told(tmp_path, other):
+    # As a camera names them, which counts from 1 on every card.
+    photo(tmp_path / "cat" / "b.png", value=50), photo(tmp_path / other, value=60)
+    with pytest.raises(PixelkinError, match=r"b\.png and .*b\.\w+ are other photos of one name"):
+        find_photos(tmp_path, tmp_path, out=tmp_path.parent / "out")
+
+
 # Tags
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import filecmp
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +69,8 @@ def find_photos(images: Path, tags: Path, *, out: Path) -> dict[str, Path]:
     below the tag, and copies of it under several tags are one.
 
     Raises:
-        PixelkinError: there is no photo, two have one name, or `out` lies where it would be a tag.
+        PixelkinError: there is no photo, two have one name (below tags: two that differ), or `out`
+            lies where it would be a tag.
     """
     root = require_folder(images, "photos")
     below_tag = tags.resolve() == root.resolve()
@@ -91,6 +93,11 @@ def find_photos(images: Path, tags: Path, *, out: Path) -> dict[str, Path]:
             raise PixelkinError(
                 f"{root} holds {found[name].name} and {path.name}: expected one photo per name; "
                 "rename one"
+            )
+        if name in found and not filecmp.cmp(found[name], path, shallow=False):
+            raise PixelkinError(
+                f"{found[name]} and {path} are other photos of one name: expected copies of one "
+                "photo, which has both tags; rename one"
             )
         found.setdefault(name, path)
     if not found:
