@@ -45,15 +45,18 @@ CLASSES = "classes.txt"
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Averaging:
-    """How often a semantic model looks at an image; its probabilities are averaged.
+    """How a semantic model looks at an image, and how often; its probabilities are averaged.
 
     Attributes:
         scales: sizes at which it looks, as factors separated by commas, such as 0.75,1,1.25.
         flip: also look at it mirrored.
+        window: of volumes, the Hounsfield units that become black and white; the model's own where
+            left out. Write --window=-200,250.
     """
 
     scales: Annotated[str, Parameter(show_default=False)] = "1"
     flip: Flag = False
+    window: str | None = None
 
     def factors(self) -> tuple[float, ...]:
         """The scales as numbers."""
@@ -72,8 +75,28 @@ class Averaging:
         from pixelkin.semantic.checkpoints import load_semantic_segmenter
 
         return load_semantic_segmenter(
-            model, device=device, tile_px=tile_px, scales=self.factors(), flip=self.flip
+            model,
+            device=device,
+            tile_px=tile_px,
+            scales=self.factors(),
+            flip=self.flip,
+            window_hu=self.window_hu(),
         )
+
+    def window_hu(self) -> tuple[float, float] | None:
+        """The window as numbers; None where the model's own is meant."""
+        if self.window is None:
+            return None
+        try:
+            low, high = (float(part) for part in self.window.split(","))
+        except ValueError:
+            low = high = 0.0
+        if not low < high:
+            raise PixelkinError(
+                f"--window is {self.window}, expected two numbers, the lower first; try "
+                "--window=-200,250"
+            )
+        return low, high
 
 
 def gives_class_maps(model: str) -> bool:
@@ -94,6 +117,7 @@ class MapWriting:
         class_names: of the model.
         overlays: whether to write pictures too.
         benchmarks: format → what writes an image's class map in it.
+        window_hu: of volumes, the Hounsfield units that are black and white for the model.
         pixels: number of pixels of each class, so far.
     """
 
@@ -102,6 +126,7 @@ class MapWriting:
     class_names: tuple[str, ...]
     overlays: bool = False
     benchmarks: dict[str, BenchmarkWriter] = field(default_factory=dict)
+    window_hu: tuple[float, float] | None = None
     pixels: dict[str, int] = field(default_factory=dict)
     _open: list[CocoWriter] = field(default_factory=list)
 
@@ -150,12 +175,7 @@ class MapWriting:
         self._count(found)
 
     def write_volume(
-        self,
-        path: Path,
-        volume: NiftiVolume,
-        found: Integer[np.ndarray, "z y x"],
-        *,
-        window_hu: tuple[float, float],
+        self, path: Path, volume: NiftiVolume, found: Integer[np.ndarray, "z y x"]
     ) -> None:
         """Write the segmentation of one volume, which lies on it; overlays are of its slices."""
         from pixelkin.cli.volumes import stem_of
@@ -169,7 +189,7 @@ class MapWriting:
         if self.overlays:
             background = background_index(self.class_names)
             room = self.out / OVERLAYS / stem_of(path)
-            for z, image in enumerate(grey_slices(volume, window_hu=window_hu)):
+            for z, image in enumerate(grey_slices(volume, window_hu=self.window_hu)):
                 class_maps.write_class_overlay(
                     room / f"{z:04}.png", image, found[z], background=background
                 )
@@ -214,11 +234,14 @@ def evaluate_class_maps(
     """Judge semantic models; prints a table per model, or one JSON object."""
     from pixelkin.cli.instances import seen_in_training
     from pixelkin.data.class_maps.sources import semantic_format
+    from pixelkin.data.source import window_of
     from pixelkin.evaluation.semantic import VOLUMES
     from pixelkin.evaluation.text_table import text_table
     from pixelkin.semantic.scoring import evaluation_of
 
     source = _judged(data, stills)
+    if averaging.window is not None and window_of(source) is None:
+        raise PixelkinError(f"--window is for volumes, and {data} has none; leave it out")
     format_name, _ = semantic_format(data)
     # All are loaded first: a missing checkpoint must not show after an hour of another.
     segmenters = {name: averaging.load(name, device=device, tile_px=stills.tile) for name in models}

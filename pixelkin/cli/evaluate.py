@@ -96,7 +96,7 @@ def evaluate(
             root, models, stills, averaging, device=machine.device, out=out, json=json, quiet=quiet
         )
     if averaging != Averaging():
-        raise PixelkinError("--scales and --flip are for semantic models and stills")
+        raise PixelkinError("--scales, --flip and --window are for semantic models and stills")
     if stills != Stills():
         raise PixelkinError(
             "--images, --masks, --classes, --data-split, --validation, --measures and --tile are "
@@ -134,7 +134,7 @@ def _evaluate_stills(
             "both; judge them in two runs"
         )
     if averaging != Averaging():
-        raise PixelkinError("--scales and --flip are for semantic models; leave them out")
+        raise PixelkinError("--scales, --flip and --window are for semantic models; leave them out")
     return evaluate_stills(
         data, models=models, stills=stills, device=device, out=out, json=json, quiet=quiet
     )

@@ -24,14 +24,13 @@ class MapOptions(Averaging):
     Attributes:
         scales: sizes at which it looks, as factors separated by commas, such as 0.75,1,1.25.
         flip: also look at it mirrored.
-        window: of volumes (.nii, .nii.gz), the Hounsfield units that become black and white; that
-            of LiTS where left out. Write --window=-200,250.
+        window: of volumes (.nii, .nii.gz), the Hounsfield units that become black and white; the
+            model's own where left out. Write --window=-200,250.
         axes: of volumes whose header does not say how they lie, what their axes are, such as LPS.
         lane_styles: for the format bdd-lanes, a second model, of solid and dashed marks.
         lane_directions: for the format bdd-lanes, a third, of parallel and vertical marks.
     """
 
-    window: str | None = None
     axes: str | None = None
     lane_styles: str | None = None
     lane_directions: str | None = None
@@ -43,23 +42,6 @@ class MapOptions(Averaging):
             for one in fields(self)
             if getattr(self, one.name) != one.default
         ]
-
-    def window_hu(self) -> tuple[float, float]:
-        """The window as numbers."""
-        if self.window is None:
-            from pixelkin.data.class_maps.lits import WINDOW_HU
-
-            return WINDOW_HU
-        try:
-            low, high = (float(part) for part in self.window.split(","))
-        except ValueError:
-            low = high = 0.0
-        if not low < high:
-            raise PixelkinError(
-                f"--window is {self.window}, expected two numbers, the lower first; try "
-                "--window=-200,250"
-            )
-        return low, high
 
     def check_used(self, kinds: list[str]) -> None:
         """Raise `PixelkinError` for an option that none of the formats needs."""

@@ -109,12 +109,13 @@ def predict(
     kinds = split_list(format or formats[0], formats, "format")
     with Stages(quiet=quiet) as stages, output_folder(out):
         with stages.stage("load"):
-            find, names, place = _finder(model, finding, averaging, semantic=semantic)
+            find, names, place, window_hu = _finder(model, finding, averaging, semantic=semantic)
         stages.say(f"{len(paths)} images, {model} on {place}")
         if "bdd-lanes" in kinds and not (averaging.lane_styles and averaging.lane_directions):
             stages.say("without --lane-styles lanes are solid, without --lane-directions parallel")
         writing = (MapWriting if semantic else Writing)(out, kinds, names, overlays=overlays)
         if isinstance(writing, MapWriting):
+            writing.window_hu = window_hu
             writing.benchmarks = averaging.benchmark_writers(
                 kinds, names, device=finding.device, tile_px=finding.tile
             )
@@ -142,8 +143,9 @@ def predict(
 
 def _finder(
     model: str, finding: Finding, averaging: MapOptions, *, semantic: bool
-) -> tuple[Callable[[Any], Any], tuple[str, ...], str]:
-    """From an image to what is found in it; the names of its classes; and where that runs."""
+) -> tuple[Callable[[Any], Any], tuple[str, ...], str, tuple[float, float] | None]:
+    """From an image to what is found in it; the names of its classes; where that runs; and the
+    Hounsfield units of `SemanticSegmenter`."""
     if semantic:
         if finding.min_score != Finding().min_score:
             raise PixelkinError(
@@ -151,7 +153,7 @@ def _finder(
                 "leave it out"
             )
         maps = averaging.load(model, device=finding.device, tile_px=finding.tile)
-        return maps.segment, maps.class_names, str(maps.device)
+        return maps.segment, maps.class_names, str(maps.device), maps.window_hu
     if given := averaging.given():
         raise PixelkinError(
             f"{given[0]} is for semantic models, and {model} finds objects; leave it out"
@@ -162,7 +164,7 @@ def _finder(
     def find(image: UInt8[np.ndarray, "h w 3"]) -> Instances:
         return at_least(segmenter.segment(image), finding.min_score)
 
-    return find, segmenter.class_names, str(getattr(segmenter, "device", "cpu"))
+    return find, segmenter.class_names, str(getattr(segmenter, "device", "cpu")), None
 
 
 def list_images(given: tuple[Path, ...]) -> list[Path]:
@@ -329,10 +331,10 @@ def _run(
         for path in stages.each("images", paths):
             try:
                 if isinstance(writing, MapWriting) and volumes.is_volume(path):
-                    volume, labels = volumes.find_in_volume(path, find, options, stages)
-                    write: Callable[[], None] = partial(
-                        writing.write_volume, path, volume, labels, window_hu=options.window_hu()
+                    volume, labels = volumes.find_in_volume(
+                        path, find, options, stages, window_hu=writing.window_hu
                     )
+                    write: Callable[[], None] = partial(writing.write_volume, path, volume, labels)
                 else:
                     with stages.stage("read"):
                         image = read_image(path)

@@ -75,9 +75,14 @@ def formats_for(paths: list[Path], asked: str, default: str) -> str:
 
 
 def find_in_volume(
-    path: Path, find: Callable[[Any], Any], options: MapOptions, stages: Stages
+    path: Path,
+    find: Callable[[Any], Any],
+    options: MapOptions,
+    stages: Stages,
+    *,
+    window_hu: tuple[float, float] | None,
 ) -> tuple[NiftiVolume, Integer[np.ndarray, "z y x"]]:
-    """The volume at `path` and the class of each of its voxels."""
+    """The volume at `path` and the class of each of its voxels, seen in a window."""
     from pixelkin.data.class_maps.nifti import open_volume
     from pixelkin.semantic.volumes import segment_volume
 
@@ -93,7 +98,7 @@ def find_in_volume(
         labels = segment_volume(
             find,
             volume,
-            window_hu=options.window_hu(),
+            window_hu=window_hu,
             progress=lambda done, total: bar(path.name, done, total),
         )
     return volume, labels

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Integer
 
+from pixelkin.data.source import window_of
 from pixelkin.masks import paint_instances
 from pixelkin.structures import InstanceSample, Sample
 
@@ -42,6 +43,8 @@ class InMemory:
 
     names: list[str]
     class_names: tuple[str, ...]
+    window_hu: tuple[float, float] | None
+    """That of the source; see `source.window_of`."""
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class InMemory:
     ) -> None:
         self.names = list(source.names)
         self.class_names = tuple(getattr(source, "class_names", ()))
+        self.window_hu = window_of(source)
         self._samples: list[Sample] = []
         for index in range(len(source)):
             sample = source[index]

@@ -104,6 +104,33 @@ def cases(source: Source[Any]) -> list[Case]:
     return source.cases() if isinstance(source, Cases) else []
 
 
+@runtime_checkable
+class Windowed(Protocol):
+    """What a source of slices offers beside: its Hounsfield units as other grey values."""
+
+    @property
+    def window_hu(self) -> tuple[float, float] | None:
+        """Hounsfield units that are black and white; None where the images have none."""
+
+    def in_window(self, window_hu: tuple[float, float]) -> Any:
+        """The same source with another window."""
+
+
+def window_of(source: object) -> tuple[float, float] | None:
+    """The Hounsfield units that are black and white in the images of a source, if they have any."""
+    found: tuple[float, float] | None = getattr(source, "window_hu", None)
+    return found
+
+
+def in_window(source: Source[ItemT], window_hu: tuple[float, float] | None) -> Source[ItemT]:
+    """The source with that window, where it is one of Hounsfield units; else as it is."""
+    own = window_of(source)
+    if window_hu is None or own in (None, window_hu) or not isinstance(source, Windowed):
+        return source
+    seen: Source[ItemT] = source.in_window(window_hu)
+    return seen
+
+
 class Subset(Generic[ItemT]):
     """Some stills of a source, in the order of `indices`.
 
@@ -140,6 +167,15 @@ class Subset(Generic[ItemT]):
     def object_ids(self, index: int) -> Int64[np.ndarray, "h w"] | None:
         """Those of the whole; see `ObjectIds`."""
         return object_ids(self._source, self._indices[index])
+
+    @property
+    def window_hu(self) -> tuple[float, float] | None:
+        """That of the whole; see `Windowed`."""
+        return window_of(self._source)
+
+    def in_window(self, window_hu: tuple[float, float]) -> "Subset[ItemT]":
+        """The same stills of the whole in another window; see `Windowed`."""
+        return Subset(in_window(self._source, window_hu), self._indices)
 
     def cases(self) -> list[Case]:
         """Volumes of the whole that are here; see `Cases`.

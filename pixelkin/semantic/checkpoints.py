@@ -2,7 +2,8 @@
 
     {"architecture": "semantic_unet", "class_names": ["sky", "road"], "network": {"channels": 32}}
 
-`network` holds keyword arguments of the constructor in `ARCHITECTURES`.
+`network` holds keyword arguments of the constructor in `ARCHITECTURES`. Models for slices of
+volumes have `window_hu` too, the Hounsfield units that are black and white: [-200, 250].
 """
 
 from __future__ import annotations
@@ -131,16 +132,27 @@ def build_segmenter(
     tile_px: int = 1024,
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
+    window_hu: tuple[float, float] | None = None,
 ) -> SemanticSegmenter:
     """A model under the class names of its configuration; options as of `SemanticSegmenter`.
 
     A model with "window_px" in its configuration is never given more at a time, whatever `tile_px`.
+    That in "window_hu" holds where `window_hu` says no other.
     """
     names = tuple(config["class_names"])
+    own_hu = config.get("window_hu")
+    if window_hu is None and own_hu is not None:
+        window_hu = own_hu[0], own_hu[1]
     if window_px := config.get("window_px"):
         tile_px = min(tile_px or window_px, window_px)
     return SemanticSegmenter(
-        model, class_names=names, device=device, tile_px=tile_px, scales=scales, flip=flip
+        model,
+        class_names=names,
+        device=device,
+        tile_px=tile_px,
+        scales=scales,
+        flip=flip,
+        window_hu=window_hu,
     )
 
 
@@ -151,6 +163,7 @@ def load_semantic_segmenter(
     tile_px: int = 1024,
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
+    window_hu: tuple[float, float] | None = None,
 ) -> SemanticSegmenter:
     """A trained semantic model, ready to give every pixel a class.
 
@@ -161,6 +174,7 @@ def load_semantic_segmenter(
         source: a checkpoint folder, or a hub id.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
         tile_px, scales, flip: see `SemanticSegmenter`.
+        window_hu: likewise, in place of the model's own.
 
     Raises:
         PixelkinError: no such checkpoint, or another architecture.
@@ -170,11 +184,26 @@ def load_semantic_segmenter(
     window_px = config.get("window_px", 1)
     if not isinstance(window_px, int) or window_px < 1:
         raise bad_key(folder / CONFIG, "window_px", window_px, "pixels, such as 512")
+    own_hu = config.get("window_hu")
+    if own_hu is not None and not _is_window(own_hu):
+        expected = "two Hounsfield units, the lower first, such as [-200, 250]"
+        raise bad_key(folder / CONFIG, "window_hu", own_hu, expected)
     size_hw = fitting_size(model, (1, 1))  # type: ignore[arg-type]
     model = for_inference(model, torch.zeros(1, 3, *size_hw))
     return build_segmenter(
-        model, config, device=pick_device(device), tile_px=tile_px, scales=scales, flip=flip
+        model,
+        config,
+        device=pick_device(device),
+        tile_px=tile_px,
+        scales=scales,
+        flip=flip,
+        window_hu=window_hu,
     )
+
+
+def _is_window(value: object) -> bool:
+    numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+    return numbers and len(value) == 2 and value[0] < value[1]  # type: ignore[arg-type, index]
 
 
 def load_semantic_network(source: str | Path) -> nn.Module:

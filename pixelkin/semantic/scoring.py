@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from pixelkin.data.source import Case, ObjectIds, SemanticSource, cases, object_ids
+from pixelkin.data.source import Case, ObjectIds, SemanticSource, cases, in_window, object_ids
 from pixelkin.errors import PixelkinError
 from pixelkin.evaluation.semantic import AVERAGE_PX, VOLUMES, SemanticEvaluation
 from pixelkin.semantic.segmenter import SemanticSegmenter
@@ -68,7 +68,8 @@ def evaluate_semantic(
 
     Args:
         segmenter: of the source's classes, in any order.
-        source: annotated stills.
+        source: annotated stills; slices of volumes are seen in the segmenter's window of Hounsfield
+            units, where it has one.
         measures: as `evaluation_of` takes them.
         evaluation: takes the stills in, in place of a new one; afterwards it holds the confusion
             of classes too.
@@ -84,6 +85,7 @@ def evaluate_semantic(
             and the stills are no slices.
     """
     order = class_order(segmenter.class_names, source.class_names)
+    source = in_window(source, segmenter.window_hu)
     if evaluation is None:
         evaluation = evaluation_of(source, measures=measures)
     volumes = None if evaluation.volumes is None else _Volumes(source, evaluation)

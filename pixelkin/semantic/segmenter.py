@@ -47,6 +47,8 @@ class SemanticSegmenter:
         tile_px: images with a longer side are taken in tiles of this; 0 never tiles.
         scales: sizes at which the image is seen, as factors; probabilities are averaged.
         flip: also see it mirrored left to right.
+        window_hu: of models for slices of volumes, the Hounsfield units that are black and white
+            in their images; None of others. Kept for who makes the images.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class SemanticSegmenter:
         tile_px: int = 1024,
         scales: tuple[float, ...] = (1.0,),
         flip: bool = False,
+        window_hu: tuple[float, float] | None = None,
     ) -> None:
         if not scales or min(scales) <= 0:
             raise PixelkinError(
@@ -77,6 +80,7 @@ class SemanticSegmenter:
         self.tile_px = tile_px
         self.scales = scales
         self.flip = flip
+        self.window_hu = window_hu
 
     @cached_property
     def radius_px(self) -> int | None:

@@ -17,15 +17,17 @@ _SLAB = 32
 
 
 def grey_slices(
-    volume: NiftiVolume, *, window_hu: tuple[float, float] = WINDOW_HU
+    volume: NiftiVolume, *, window_hu: tuple[float, float] | None = None
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The slices of a volume as the images that a model of LiTS is trained on, z ascending.
 
     Args:
         volume: in the orientation of the training, which is `"LPS"`.
-        window_hu: Hounsfield units that become 0 and 255.
+        window_hu: Hounsfield units that become 0 and 255, such as `SemanticSegmenter.window_hu`;
+            None is that of LiTS.
     """
     depth = volume.size_zyx[0]
+    window_hu = window_hu or WINDOW_HU
     # Where z is not the last stored axis a slab costs hardly more than a slice.
     for start in range(0, depth, _SLAB):
         for grey in windowed(volume.slab_zyx(start, min(start + _SLAB, depth)), window_hu):
@@ -36,7 +38,7 @@ def segment_volume(
     segment: Segment,
     volume: NiftiVolume,
     *,
-    window_hu: tuple[float, float] = WINDOW_HU,
+    window_hu: tuple[float, float] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Integer[np.ndarray, "z y x"]:
     """The class of every voxel, in the orientation of `volume`; `save_segmentation` writes it.
@@ -44,7 +46,8 @@ def segment_volume(
     Args:
         segment: called with one slice after the other.
         volume: of which a slab of slices is in memory at a time.
-        window_hu: Hounsfield units that become 0 and 255.
+        window_hu: Hounsfield units that become 0 and 255, such as `SemanticSegmenter.window_hu`;
+            None is that of LiTS.
         progress: called after every slice with (slices done, slices in all).
 
     Raises:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pixelkin.data.instance_crops import InstanceCrops
 from pixelkin.data.semantic_crops import Weigh, collate_semantic
+from pixelkin.data.source import window_of
 from pixelkin.data.transforms import Compose, Transform
 from pixelkin.engine import Training
 from pixelkin.errors import PixelkinError
@@ -114,7 +115,8 @@ def semantic_training(
     """Everything of one training.
 
     Args:
-        samples: stills with class maps, read anew at every visit; see `data.memory.InMemory`.
+        samples: stills with class maps, read anew at every visit; see `data.memory.InMemory`. The
+            window of those that are slices goes with the model.
         network: by name.
         class_names: of the data.
         options: of the network.
@@ -132,6 +134,8 @@ def semantic_training(
     description = described(network, class_names, options.chosen())
     if NETWORKS[network].far_taps:
         description["window_px"] = windows.crop_px
+    if window_hu := window_of(samples):
+        description["window_hu"] = list(window_hu)
     started = start_network(description, optimisation.weights)
     optimizer = _adamw(started, optimisation)
     class_weights = median_frequency_weights(samples, len(class_names)) ** balance.class_balance

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from pixelkin.data.class_maps.place import classes_given
 from pixelkin.data.class_maps.sources import open_semantic_source, semantic_parts
 from pixelkin.data.memory import InMemory
 from pixelkin.data.source import SemanticSource, split_source
@@ -55,6 +56,8 @@ class MapStills:
         judged: part of the data set that is judged at the end, such as val.
         validation: share of the stills that is held out by name and judged, in place of `judged`; 0
             trains on all. Where neither is given, the data set's own val, else a fifth.
+        window: of volumes, the Hounsfield units that become black and white, such as -200,250; the
+            model keeps it.
     """
 
     images: Path | None = None
@@ -63,14 +66,17 @@ class MapStills:
     split: str | None = None
     judged: str | None = None
     validation: float | None = None
+    window: tuple[float, float] | None = None
 
     def open(self, data: str, split: str | None) -> SemanticSource:
         """A part of the data."""
-        named: tuple[str, ...] | Path | None = self.classes or None
-        if len(self.classes) == 1 and Path(self.classes[0]).is_file():
-            named = Path(self.classes[0])
         return open_semantic_source(
-            data, images=self.images, masks=self.masks, split=split, classes=named
+            data,
+            images=self.images,
+            masks=self.masks,
+            split=split,
+            classes=classes_given(self.classes),
+            window=self.window,
         )
 
     @property

@@ -7,17 +7,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_class_map_sets import make_pngs
 
+from pixelkin.cli.app import main
 from pixelkin.cli.map_options import MapOptions
 from pixelkin.cli.predict import predict
 from pixelkin.data.class_maps.lits import Lits
-from pixelkin.data.class_maps.nifti import open_volume, windowed
+from pixelkin.data.class_maps.nifti import open_volume, save_segmentation, windowed
 from pixelkin.errors import PixelkinError
 from pixelkin.semantic.checkpoints import (
     build_network,
+    load_semantic_network,
     load_semantic_segmenter,
     save_semantic_model,
 )
+from pixelkin.semantic.scoring import evaluate_semantic
+from pixelkin.semantic.volumes import segment_volume
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -142,3 +147,54 @@ def test_what_a_volume_does_not_go_with_is_refused(model, scan, tmp_path, monkey
     with pytest.raises(PixelkinError, match=r"pip install 'pixelkin\[medical\]'"):
         predict(str(model), scan, out=out, quiet=True)
     assert not out.exists()
+
+
+@pytest.fixture
+def narrow(model, tmp_path):
+    """The same model, trained, as it says, in another window."""
+    config = {**CONFIG, "window_hu": [-100, 50]}
+    save_semantic_model(load_semantic_network(model), tmp_path / "narrow", config, "")
+    return tmp_path / "narrow"
+
+
+def test_the_model_says_its_window(model, narrow, scan, tmp_path):
+    def found(folder, **options):
+        out = tmp_path / "out"
+        predict(str(folder), scan, out=out, quiet=True, **options)
+        return open_volume(out / "segmentations" / scan.name).read_zyx()
+
+    own = found(narrow)
+    assert np.array_equal(own, found(model, averaging=MapOptions(window="-100,50")))
+    usual = found(model)
+    assert (own != usual).any()
+    # What is said here wins.
+    assert np.array_equal(found(narrow, averaging=MapOptions(window="-200,250")), usual)
+
+
+def test_models_are_judged_each_in_its_window(model, narrow, scan, tmp_path, capsys):
+    lits = tmp_path / "lits"
+    lits.mkdir()
+    segment = load_semantic_segmenter(model).segment
+    truth = segment_volume(segment, open_volume(scan), window_hu=(-100, 50))
+    save_segmentation(lits / "segmentation-0.nii", truth, like=open_volume(scan))
+    (lits / scan.name).write_bytes(scan.read_bytes())
+
+    def judged(*words):
+        models = f"{model},{narrow}"
+        assert main(["evaluate", f"lits:{lits}", "--model", models, "--json", *words]) == 0
+        done = json.loads(capsys.readouterr().out)
+        return [done[str(one)]["overlap/mIoU"] for one in (model, narrow)]
+
+    def expected(window_hu):
+        segmenter = load_semantic_segmenter(model)
+        return evaluate_semantic(segmenter, Lits(lits, window_hu=window_hu))["overlap/mIoU"]
+
+    usual, other = expected((-200, 250)), expected((-100, 50))
+    assert usual < other == 1
+    assert judged() == [usual, other]
+    assert judged("--window=-200,250") == [usual, usual]
+    assert judged("--window=-100,50") == [other, other]
+    photos = tmp_path / "photos"
+    make_pngs(photos)
+    assert main(["evaluate", f"pngs:{photos}", "--model", str(model), "--window=0,1"]) == 1
+    assert "--window is for volumes" in capsys.readouterr().err

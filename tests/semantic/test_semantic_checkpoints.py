@@ -67,7 +67,16 @@ def test_mistakes_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("class_names", "sky"), ("network", ["width"]), ("window_px", 0)]
+    ("key", "value"),
+    [
+        ("class_names", "sky"),
+        ("network", ["width"]),
+        ("window_px", 0),
+        ("window_hu", 250),
+        ("window_hu", [250, -200]),
+        ("window_hu", [0, 1, 2]),
+        ("window_hu", ["-200", "250"]),
+    ],
 )
 def test_a_damaged_configuration_names_file_and_key(tmp_path, key, value):
     save_semantic_model(build_network(CONFIG), tmp_path, {**CONFIG, key: value}, "")
@@ -81,3 +90,11 @@ def test_a_model_of_windows_is_given_no_more_at_a_time(tmp_path):
     assert load_semantic_segmenter(tmp_path, device="cpu").tile_px == 32
     assert load_semantic_segmenter(tmp_path, device="cpu", tile_px=0).tile_px == 32
     assert load_semantic_segmenter(tmp_path, device="cpu", tile_px=16).tile_px == 16
+
+
+def test_a_model_of_volumes_keeps_its_window(tmp_path):
+    save_semantic_model(build_network(CONFIG), tmp_path, {**CONFIG, "window_hu": [-100, 300.5]}, "")
+    assert load_semantic_segmenter(tmp_path, device="cpu").window_hu == (-100, 300.5)
+    other = load_semantic_segmenter(tmp_path, device="cpu", window_hu=(0, 50))
+    assert other.window_hu == (0, 50)
+    assert build_segmenter(build_network(CONFIG), CONFIG).window_hu is None

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from semantic_stand_ins import Padded, Unpadded
-from tiny_class_map_sets import make_camvid, make_coco_stuff
+from tiny_class_map_sets import make_camvid, make_coco_stuff, make_lits
 
 from pixelkin.data.semantic_crops import collate_semantic
 from pixelkin.engine import parse_recipe_options, train
@@ -37,7 +37,7 @@ from pixelkin.trainings.semantic_networks import (
     described,
 )
 from pixelkin.trainings.semantic_start import start_network
-from pixelkin.trainings.semantic_user_data import MapStills, train_on_maps
+from pixelkin.trainings.semantic_user_data import MapStills, map_recipe, train_on_maps
 
 NAMES = ("ground", "disc", "stripe")
 COLOURS = np.array([[40, 90, 40], [200, 60, 60], [60, 60, 210]])
@@ -221,6 +221,32 @@ def test_far_taps_are_used_on_windows_of_the_size_they_learnt_on():
     small = NetworkOptions(backbone="tf_efficientnet_lite0", channels=8)
     assert config("deeplab-v3-plus", small)["window_px"] == 64
     assert "window_px" not in config("unet", NetworkOptions(channels=2))
+
+
+def test_the_window_of_volumes_goes_with_the_model(tmp_path: Path):
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+        make_lits(tmp_path / str(number))
+    for kind in ("volume", "segmentation"):
+        (tmp_path / "1" / f"{kind}-0.nii").rename(tmp_path / f"{kind}-1.nii")
+    options = ["--channels=2", "--window=-100,300", "--validation=0", "--steps=1"]
+    told = dict(option[2:].split("=") for option in options)
+    arguments = parse_recipe_options(TRAININGS["unet"], {"data": f"lits:{tmp_path}", **told})
+    training = TRAININGS["unet"](**arguments)
+    assert training.config["window_hu"] == [-100, 300]
+    training.save(training.model, tmp_path / "model")
+    assert load_semantic_segmenter(tmp_path / "model", device="cpu").window_hu == (-100, 300)
+    assert training.data[0].image.shape[2] == 3  # type: ignore[index]
+    default = map_recipe(
+        network="unet",
+        data=f"lits:{tmp_path}",
+        stills=MapStills(validation=0),
+        options=NetworkOptions(channels=2),
+    )
+    assert default.config["window_hu"] == [-200, 250]
+    make_camvid(tmp_path / "camvid")
+    with pytest.raises(PixelkinError, match="takes no window"):
+        MapStills(window=(0, 1)).parts(f"camvid:{tmp_path / 'camvid'}")
 
 
 def test_options_that_a_network_has_not_are_refused():

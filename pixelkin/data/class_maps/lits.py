@@ -5,6 +5,7 @@ Bilic et al.: The Liver Tumor Segmentation Benchmark (LiTS), Medical Image Analy
 
 import os
 import re
+from copy import copy
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -50,6 +51,7 @@ class Lits:
 
     names: list[str]
     class_names: tuple[str, ...]
+    window_hu: tuple[float, float]
     unplaced: tuple[str, ...]
     """Volumes whose affine is the identity with spacing 1 (28 to 47), so that nobody knows which
     way they lie; their segmentation is taken to be stored as they are."""
@@ -66,7 +68,7 @@ class Lits:
             raise PixelkinError(f"target {target!r} is unknown: expected 'tumour' or 'liver'")
         windowed(np.zeros(0), window_hu)
         base = require_folder(folder, _LAYOUT)
-        self._window_hu = window_hu
+        self.window_hu = window_hu
         self._table = class_table((0, 1, 2) if target == "tumour" else {0: 0, 1: 1, 2: 1}, size=3)
         self.class_names = _CLASSES if target == "tumour" else _CLASSES[:2]
         volumes, masks = _numbered(base, "volume"), _numbered(base, "segmentation")
@@ -95,13 +97,20 @@ class Lits:
 
     def __getitem__(self, index: int) -> Sample:
         volume, mask, z = self._places[index]
-        grey = windowed(volume.slice_yx(z), self._window_hu)
+        grey = windowed(volume.slice_yx(z), self.window_hu)
         image = np.repeat(grey[..., None], 3, axis=2)
         return Sample(image, self.labels_of(mask.slice_yx(z), mask.path), self.names[index])
 
     def image_file(self, index: int) -> Path | None:
         """None: a slice is no file; see `Source`."""
         return None
+
+    def in_window(self, window_hu: tuple[float, float]) -> "Lits":
+        """The same slices, whose files are not opened again; see `source.Windowed`."""
+        windowed(np.zeros(0), window_hu)
+        other = copy(self)
+        other.window_hu = window_hu
+        return other
 
     def cases(self) -> list[Case]:
         """The volumes; see `source.Cases`."""

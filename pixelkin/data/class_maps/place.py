@@ -42,6 +42,7 @@ class Place:
         masks: folder of its maps.
         split: which part.
         classes: names, value → name, or a text file of either.
+        window: of volumes, the Hounsfield units that become black and white.
     """
 
     path: Path
@@ -49,10 +50,11 @@ class Place:
     masks: Path | None
     split: str | None
     classes: Classes | None
+    window: tuple[float, float] | None = None
 
     def only(self, *given: str) -> None:
         """Refuse what this format does not take: unheard, it would mislead."""
-        for name in ("images", "masks", "split", "classes"):
+        for name in ("images", "masks", "split", "classes", "window"):
             if name not in given and getattr(self, name) is not None:
                 allowed = ", ".join(given) or "the path alone"
                 raise UnfitOptionError(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from pixelkin.data.class_maps.ade20k import Ade20k
@@ -13,7 +14,7 @@ from pixelkin.data.class_maps.coco_stuff_json import open_coco_stuff
 from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes, SemanticPng, read_class_list
 from pixelkin.data.class_maps.kitti import KittiSemantic
-from pixelkin.data.class_maps.lits import Lits
+from pixelkin.data.class_maps.lits import WINDOW_HU, Lits, LitsTarget
 from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.pascal_context import PascalContext
 from pixelkin.data.class_maps.place import Place
@@ -142,14 +143,9 @@ def _pratheepan(place: Place) -> SemanticSource:
     return Pratheepan(place.path)
 
 
-def _lits(place: Place) -> SemanticSource:
-    place.only()
-    return Lits(place.path)
-
-
-def _lits_liver(place: Place) -> SemanticSource:
-    place.only()
-    return Lits(place.path, target="liver")
+def _lits(place: Place, target: LitsTarget = "tumour") -> SemanticSource:
+    place.only("window")
+    return Lits(place.path, window_hu=place.window or WINDOW_HU, target=target)
 
 
 def _camvid_lies_in(folder: Path) -> bool:
@@ -301,7 +297,9 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
             for inner in ("", "*/")
         ),
     ),
-    "lits-liver": SemanticFormat(_lits_liver, "as lits; the tumours in the liver"),
+    "lits-liver": SemanticFormat(
+        partial(_lits, target="liver"), "as lits; the tumours in the liver"
+    ),
 }
 """By the name in `FORMAT:PATH`. A new format is entered here, with its layout and a function that
 opens it."""
@@ -342,6 +340,7 @@ def open_semantic_source(
     masks: Path | None = None,
     split: str | None = None,
     classes: Classes | None = None,
+    window: tuple[float, float] | None = None,
 ) -> SemanticSource:
     """The data set of class maps at `"FORMAT:PATH"`, or at a path whose content shows its format.
 
@@ -355,13 +354,14 @@ def open_semantic_source(
             `PAINTED_FORMATS`.
         classes: for `pngs` the names of the classes, as `SemanticPng` takes them; for `ade20k`
             and `ccp` those of its classes that are wanted.
+        window: for `lits`, the Hounsfield units that become black and white.
 
     Raises:
         PixelkinError: the format is unknown, or not to be told from what lies there; an option
             does not belong to it; or the data set refuses its files.
     """
     name, path = semantic_format(spec)
-    return _ALL[name].make(Place(path, images, masks, split, classes))
+    return _ALL[name].make(Place(path, images, masks, split, classes, window))
 
 
 def semantic_parts(spec: str | os.PathLike[str]) -> list[str]:

@@ -3,8 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelkin.data.class_maps.lits import Lits
+from pixelkin.data.class_maps.lits import WINDOW_HU, Lits
 from pixelkin.data.class_maps.nifti import save_segmentation, windowed
+from pixelkin.data.memory import InMemory
+from pixelkin.data.source import Subset, cases, in_window, window_of
 from pixelkin.errors import PixelkinError
 
 nibabel = pytest.importorskip("nibabel")
@@ -119,3 +121,21 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     save(tmp_path / "again/volume-0.nii.gz", hounsfield(0), RAS)
     with pytest.raises(PixelkinError, match="expected one volume 0; move one"):
         Lits(tmp_path)
+
+
+def test_another_window_shows_the_same_slices_in_other_greys(tmp_path: Path) -> None:
+    data = Lits(write_set(tmp_path))
+    assert data.window_hu == WINDOW_HU == window_of(data) == window_of(InMemory(data))
+    part = Subset(data, [0, 1])
+    for source, index in ((data, 1), (part, 1)):
+        seen = in_window(source, (0, 100))
+        assert window_of(seen) == (0, 100)
+        expected = Lits(tmp_path, window_hu=(0, 100))[1]
+        np.testing.assert_array_equal(seen[index].image, expected.image)
+        np.testing.assert_array_equal(seen[index].labels, expected.labels)
+        assert (seen[index].image != source[index].image).any()
+        assert cases(seen) == cases(source)
+    assert data.window_hu == WINDOW_HU
+    assert in_window(data, None) is data
+    with pytest.raises(PixelkinError, match="expected the lower end first"):
+        in_window(data, (100, 0))
