@@ -318,7 +318,8 @@ def _losses_since_last_row(run: Run) -> Row:
     row = {name: value / progress.summed for name, value in progress.sums.items()}
     progress.sums, progress.summed = {}, 0
     # A schedule has already set the rate of the next step.
-    return row | {"lr": float(run.training.optimizer.param_groups[0]["lr"])}
+    # Of a frozen backbone, which is often the first group, the rate is 0.
+    return row | {"lr": max(float(group["lr"]) for group in run.training.optimizer.param_groups)}
 
 
 def _finished(run: Run) -> Stop:
