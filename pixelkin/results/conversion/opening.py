@@ -63,12 +63,12 @@ def open_origin(
     """
     name, path = origin.format_and_path
     spec = f"{name}:{path}"
-    options = {"images": origin.images, "masks": origin.masks}
+    images, masks, split = origin.images, origin.masks, origin.split
     if not is_class_maps(origin, target, class_maps=class_maps):
-        return open_source(spec, split=origin.split, **options)
+        return open_source(spec, images=images, masks=masks, split=split)
     if name in SEMANTIC_FORMATS and (name not in FORMATS or _has_maps(name, path)):
-        return open_semantic_source(spec, split=origin.split, **options)
-    source = open_source(spec, split=origin.split, **options)
+        return open_semantic_source(spec, images=images, masks=masks, split=split)
+    source = open_source(spec, images=images, masks=masks, split=split)
     if isinstance(source, CocoPanoptic):
         return PanopticClasses(source)
     return PaintedClasses(source)
