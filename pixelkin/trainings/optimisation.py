@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -72,10 +73,23 @@ class Optimisation:
         return max(1, self.steps * self.batch_size // max(items, 1) + 1)
 
 
-def adamw(model: nn.Module, optimisation: Optimisation) -> tuple[AdamW, LambdaLR]:
+NO_BOOSTS: Mapping[nn.Module, float] = MappingProxyType({})
+
+
+def adamw(
+    model: nn.Module,
+    optimisation: Optimisation,
+    *,
+    boosts: Mapping[nn.Module, float] = NO_BOOSTS,
+) -> tuple[AdamW, LambdaLR]:
     """AdamW over a network with one backbone, which is filled here, and the schedule of its rates.
 
     All of the backbone learns at its rate, and none of its batch normalisation.
+
+    Args:
+        model: the network.
+        optimisation: the rates and the weight decay; see `Optimisation.at_rate`.
+        boosts: parts beside the backbone → how many times faster than the others they learn.
 
     Raises:
         PixelkinError: there is no backbone, or its weights are not there; see `start_from`.
@@ -89,7 +103,13 @@ def adamw(model: nn.Module, optimisation: Optimisation) -> tuple[AdamW, LambdaLR
         # Random edges are nothing to keep.
         frozen_stages=-1 if optimisation.weights == "none" else FROZEN_STAGES,
     )
-    optimizer = AdamW([slow, fast])
+    groups = [slow, fast]
+    for part, times in boosts.items():
+        own = set(map(id, part.parameters()))
+        boosted = [parameter for parameter in fast["params"] if id(parameter) in own]
+        fast["params"] = [parameter for parameter in fast["params"] if id(parameter) not in own]
+        groups.append({**fast, "params": boosted, "lr": fast["lr"] * times})
+    optimizer = AdamW(groups)
     return optimizer, poly_schedule(optimizer, optimisation.steps)
 
 

@@ -16,7 +16,7 @@ from pixelkin.data.semantic_crops import collate_semantic
 from pixelkin.data.transforms import Compose, RandomWindow
 from pixelkin.engine import Training
 from pixelkin.structures import Batch, Sample
-from pixelkin.trainings.optimisation import Optimisation, adamw
+from pixelkin.trainings.optimisation import NO_BOOSTS, Optimisation, adamw
 
 COLOUR = ColourJitter(brightness=0.2, contrast=0.3, gamma=0.2, saturation=0.3, hue_degrees=5)
 """How tagged photos change their look; colours stay what they are called."""
@@ -35,6 +35,7 @@ def region_training(
     window_hw: tuple[int, int],
     save: Callable[[nn.Module, Path], None],
     config: Mapping[str, Any],
+    boosts: Mapping[nn.Module, float] = NO_BOOSTS,
 ) -> Training:
     """A training of `model` on windows of photos and regions.
 
@@ -46,6 +47,7 @@ def region_training(
         window_hw: height and width of the windows in pixels, divisible by 32.
         save: see `Training`.
         config: options to write to run.json beside these.
+        boosts: see `adamw`.
     """
     return photo_training(
         model,
@@ -60,6 +62,7 @@ def region_training(
         optimisation=optimisation,
         save=save,
         config={**config, "images": len(samples), "window_hw": list(window_hw)},
+        boosts=boosts,
     )
 
 
@@ -79,9 +82,10 @@ def photo_training(
     optimisation: Optimisation,
     save: Callable[[nn.Module, Path], None],
     config: Mapping[str, Any],
+    boosts: Mapping[nn.Module, float] = NO_BOOSTS,
 ) -> Training:
     """A training of `model`, whose backbone is filled here, on windows; nothing is held out."""
-    optimizer, schedule = adamw(model, optimisation)
+    optimizer, schedule = adamw(model, optimisation, boosts=boosts)
     return Training(
         model=model,
         loss=loss,

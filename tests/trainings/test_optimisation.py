@@ -170,6 +170,8 @@ def test_every_training_takes_every_option(make):
     assert {group["weight_decay"] for group in groups} == {0.3}
     # A network without a backbone has nothing that is trained already.
     rates = {0.02} if make is unet else {0.01, 0.02}
+    if make is irnet:  # its displacements learn faster
+        rates.add(0.02 * irnet_room.DISPLACEMENT_RATE)
     assert {group["initial_lr"] for group in groups} == rates
     assert len(training.data) >= 7 * 3
     for one in fields(Optimisation):
@@ -187,7 +189,8 @@ def test_every_training_takes_every_option(make):
 @pytest.mark.parametrize(("make", "rate"), EVERY_KIND.items())
 def test_rate_0_is_the_own_of_the_network(make, rate):
     training = make(Optimisation(steps=2, weights="none"))
-    assert max(group["initial_lr"] for group in training.optimizer.param_groups) == rate
+    fastest = rate * irnet_room.DISPLACEMENT_RATE if make is irnet else rate
+    assert max(group["initial_lr"] for group in training.optimizer.param_groups) == fastest
     assert training.config["learning_rate"] == rate
 
 
@@ -227,3 +230,14 @@ def test_what_timm_fetches_is_refused_before_stills_are_read(name, monkeypatch):
 def test_nothing_to_do_is_refused(name):
     with pytest.raises(PixelkinError, match=f"{name} is 0, expected 1 or more"):
         Optimisation(**{name: 0})
+
+
+def test_a_boosted_part_learns_so_many_times_faster():
+    model = BackboneAndHead()
+    plain, _ = adamw(model, replace(RATES, weights="none", steps=50))
+    rates = {id(p): group["lr"] for group in plain.param_groups for p in group["params"]}
+    boosted, _ = adamw(model, replace(RATES, weights="none", steps=50), boosts={model.head: 10.0})
+    own = set(map(id, model.head.parameters()))
+    found = {id(p): group["lr"] for group in boosted.param_groups for p in group["params"]}
+    assert found == pytest.approx({k: v * (10 if k in own else 1) for k, v in rates.items()})
+    assert sum(len(group["params"]) for group in boosted.param_groups) == len(rates)
