@@ -1,14 +1,15 @@
 """Instances from tags alone, on photos of people who touch: Penn-Fudan.
 
     python benchmarks/tag_instances.py photos --data PENN_FUDAN --out WORK
-    pixelkin label WORK/photos --tags WORK/tags.csv --out WORK/run --instances --until walk \
-        --classifier-steps 300 --affinity-steps 200
+    pixelkin label WORK/photos --tags WORK/tags.csv --out WORK/run --classes pedestrian \
+        --instances --classifier-steps 250 --affinity-steps 150 --irnet-steps 500 --network-steps 1
     python benchmarks/tag_instances.py judge --data PENN_FUDAN --run WORK/run
 
 The folder holds every photo, tagged `pedestrian`, and cuts of the same photos, of like sizes: some
 without a person, tagged `street`, some with, tagged `pedestrian`. From these two words, and nothing
-else, everything is learnt. As in the paper, the photos that were learnt from are judged (the whole
-ones): it is their truth that the run never saw.
+else, everything is learnt; of `street`, which is no thing, only what a pedestrian is not. As in the
+paper, the photos that were learnt from are judged (the whole ones): it is their truth that the run
+never saw.
 
 Three ways from the same activations to objects are judged:
 
