@@ -37,10 +37,10 @@ def network_cost(model: nn.Module, size_hw: tuple[int, int]) -> NetworkCost:
     """The cost of one RGB image of this size; nothing is computed.
 
     Args:
-        model: in evaluation mode; not changed. It takes images of this size.
+        model: not changed; counted in evaluation mode. It takes images of this size.
         size_hw: height and width in pixels.
     """
-    empty = copy.deepcopy(model).to("meta")
+    empty = copy.deepcopy(model).eval().to("meta")
     return NetworkCost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         multiply_adds=multiply_adds(empty, size_hw),

@@ -73,3 +73,14 @@ def test_better_is_higher_and_faster_is_left_of_slower():
     assert comparison_picture(points[:1]).shape == (600, 900, 3)
     with pytest.raises(PixelkinError, match="no network"):
         comparison_picture([])
+
+
+def test_a_network_in_training_mode_is_counted_as_it_runs():
+    class Refusing(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            return super().forward(x)
+
+    model = Refusing(3, 2, 1).train()
+    assert network_cost(model, (4, 5)).multiply_adds == 3 * 2 * 4 * 5
+    assert model.training
