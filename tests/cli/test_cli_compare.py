@@ -11,6 +11,7 @@ from pixelkin.assess import comparison
 from pixelkin.cli import main
 from pixelkin.semantic.checkpoints import (
     build_network,
+    load_semantic_network,
     load_semantic_segmenter,
     save_semantic_model,
 )
