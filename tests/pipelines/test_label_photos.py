@@ -15,6 +15,7 @@ from pixelkin.pipelines.weak_labels.photos import (
     LabelledCopies,
     Photos,
     WorkingCopies,
+    classes_text,
     find_photos,
     match_tags,
     prepare_photos,
@@ -266,3 +267,8 @@ def test_the_copies_that_are_kept_in_memory_have_a_limit(room, monkeypatch):
     assert copies[0] is first[0]
     assert copies[1] is not first[1]
     np.testing.assert_array_equal(copies[1], first[1])
+
+
+def test_classes_in_words():
+    assert classes_text(["dog"]) == "1 class"
+    assert classes_text(["dog", "cat"]) == "2 classes"

@@ -62,6 +62,11 @@ class Photos:
         return [int(one) for one in np.flatnonzero(self.tagged)]
 
 
+def classes_text(class_names: Sequence[str]) -> str:
+    """How many classes, in words."""
+    return "1 class" if len(class_names) == 1 else f"{len(class_names)} classes"
+
+
 def find_photos(images: Path, tags: Path, *, out: Path) -> dict[str, Path]:
     """Name → file of every photo below `images`; hidden files and folders are left out, and `out`.
 

@@ -26,6 +26,7 @@ from pixelkin.pipelines.weak_labels.instances import (
     read_objects,
 )
 from pixelkin.pipelines.weak_labels.maps import CELL_PX, resized, to_tensor
+from pixelkin.pipelines.weak_labels.photos import classes_text
 from pixelkin.pipelines.weak_labels.stages import Run, class_coverage, label_file
 from pixelkin.pipelines.weak_labels.workspace import REPORT, made_by
 from pixelkin.structures import IGNORE
@@ -72,7 +73,7 @@ def write_report(run: Run) -> None:
         title=escape(run.workspace.root.resolve().name),
         summary=escape(
             f"{len(run.photos.names)} photos, {len(run.photos.with_tags())} with tags, "
-            f"{len(run.photos.class_names)} classes, seed {run.seed}"
+            f"{classes_text(run.photos.class_names)}, seed {run.seed}"
         ),
         legend=_legend(run.photos.class_names),
         head="".join(f"<th scope='col'>{escape(text)}</th>" for text in columns(run).values()),

@@ -28,6 +28,7 @@ from pixelkin.pipelines.weak_labels.maps import (
 from pixelkin.pipelines.weak_labels.photos import (
     Report,
     WorkingCopies,
+    classes_text,
     find_photos,
     match_tags,
     prepare_photos,
@@ -159,7 +160,7 @@ def label_photos(
         say(f"{len(lines)} problems of tags and photos, the first: {lines[0]}; all in "
             f"{out / 'problems.txt'}")  # fmt: skip
     tagged = photos.with_tags()
-    say(f"{len(photos.names)} photos, {len(tagged)} with tags, {len(photos.class_names)} classes")
+    say(f"{len(photos.names)} photos, {len(tagged)} with tags, {classes_text(photos.class_names)}")
     run = Run(
         workspace=workspace,
         photos=photos,
