@@ -74,6 +74,7 @@ class Optimisation:
 
 
 NO_BOOSTS: Mapping[nn.Module, float] = MappingProxyType({})
+"""Of `adamw`: all beside the backbone learns at one rate."""
 
 
 def adamw(
