@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any  # noqa: F401, as Flag
 
 from cyclopts import Parameter
 
 from pixelkin.cli.class_maps import Averaging
+
+# Types of inherited options are looked up here, in the module of the class that inherits.
+from pixelkin.cli.options import Flag  # noqa: F401
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:

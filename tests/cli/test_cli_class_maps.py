@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pixelkin.cli.app import main
 from pixelkin.cli.evaluate import evaluate
 from pixelkin.cli.instances import Stills
 from pixelkin.cli.map_options import MapOptions
@@ -124,3 +125,12 @@ def test_options_of_the_other_kind_are_refused(model, stills, tmp_path):
     with pytest.raises(PixelkinError, match="--classes is for semantic models"):
         evaluate(f"pngs:{stills}", machine=Machine(model="otsu"), stills=Stills(classes="a,b"))
     assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_the_command_line_takes_every_way_to_look(command, model, stills, tmp_path, capsys):
+    images = [model, stills / "images", "--out", tmp_path / "out"]
+    given = images if command == "predict" else [f"pngs:{stills}", "--model", model]
+    options = ["--scales", "1,0.5", "--flip", "--quiet"]
+    status = main([command, *map(str, given), *options])
+    assert (status, capsys.readouterr().err) == (0, "")
