@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -109,7 +110,20 @@ def launch(accelerator: str, devices: Devices, precision: Precision) -> Fabric:
             raise
         raise _no_device(accelerator, devices, error) from error
     fabric.launch()
+    if fabric.world_size > 1:
+        atexit.register(_end_connection)
     return fabric
+
+
+def _end_connection() -> None:
+    """End the connection of the processes, and with it the threads that serve it.
+
+    A thread of gloo that still lets go of a tensor while the interpreter shuts down aborts the
+    process: a training that is done and saved would then seem to have failed. Of NCCL, Lightning
+    takes the same care.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _no_device(accelerator: str, devices: Devices, error: Exception) -> PixelkinError:

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+# Its functions keep the group of the moment of their import, as a default: were that the group of
+# `one_of_two`, which imports it by way of DistributedDataParallel, the group would never end, and
+# its threads could abort the process as the interpreter shuts down.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
@@ -200,7 +205,10 @@ def one_of_two(rank: int, folder: Path) -> None:
     found = losses_and_gradient(net, images[shard], labels[shard])
     (folder / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.barrier()
+    del net
     torch.distributed.destroy_process_group()
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in names if "gloo" in name], names
 
 
 def test_two_processes_equal_one(tmp_path):
