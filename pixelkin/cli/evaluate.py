@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from pixelkin.cli.class_maps import Averaging, evaluate_class_maps, gives_class_maps
-from pixelkin.cli.instances import Stills, evaluate_stills
+from pixelkin.cli.evaluate_maps import evaluate_class_maps
+from pixelkin.cli.evaluate_objects import evaluate_objects
+from pixelkin.cli.map_options import Averaging
 from pixelkin.cli.options import Flag, Machine, output_folder
+from pixelkin.cli.segmenters import gives_class_maps
 from pixelkin.cli.stages import Stages
+from pixelkin.cli.stills import Stills
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -135,7 +138,7 @@ def _evaluate_stills(
         )
     if averaging != Averaging():
         raise PixelkinError("--scales, --flip and --window are for semantic models; leave them out")
-    return evaluate_stills(
+    return evaluate_objects(
         data, models=models, stills=stills, device=device, out=out, json=json, quiet=quiet
     )
 

@@ -1,22 +1,78 @@
-"""What `pixelkin predict` takes for semantic models: volumes, and the benchmarks' own formats."""
+"""How `pixelkin predict` and `evaluate` use semantic models: options of looks, volumes, formats."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any  # noqa: F401, as Flag
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from pixelkin.cli.class_maps import Averaging
-
-# Types of inherited options are looked up here, in the module of the class that inherits.
-from pixelkin.cli.options import Flag  # noqa: F401
+from pixelkin.cli.options import Flag
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
-    from pixelkin.cli.class_maps import BenchmarkWriter
+    from pixelkin.cli.map_writing import BenchmarkWriter
     from pixelkin.data.class_maps.bdd100k import LaneTarget
+    from pixelkin.semantic.segmenter import SemanticSegmenter
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Averaging:
+    """How a semantic model looks at an image, and how often; its probabilities are averaged.
+
+    Attributes:
+        scales: sizes at which it looks, as factors separated by commas, such as 0.75,1,1.25.
+        flip: also look at it mirrored.
+        window: of volumes, the Hounsfield units that become black and white; the model's own where
+            left out. Write --window=-200,250.
+    """
+
+    scales: Annotated[str, Parameter(show_default=False)] = "1"
+    flip: Flag = False
+    window: str | None = None
+
+    def factors(self) -> tuple[float, ...]:
+        """The scales as numbers."""
+        try:
+            found = tuple(float(part) for part in self.scales.split(","))
+        except ValueError:
+            found = (0.0,)
+        if min(found) <= 0:
+            raise PixelkinError(
+                f"--scales is {self.scales}, expected factors above 0; try 0.75,1,1.25"
+            )
+        return found
+
+    def load(self, model: str | Path, *, device: str, tile_px: int) -> SemanticSegmenter:
+        """A semantic model that looks so."""
+        from pixelkin.semantic.checkpoints import load_semantic_segmenter
+
+        return load_semantic_segmenter(
+            model,
+            device=device,
+            tile_px=tile_px,
+            scales=self.factors(),
+            flip=self.flip,
+            window_hu=self.window_hu(),
+        )
+
+    def window_hu(self) -> tuple[float, float] | None:
+        """The window as numbers; None where the model's own is meant."""
+        if self.window is None:
+            return None
+        try:
+            low, high = (float(part) for part in self.window.split(","))
+        except ValueError:
+            low = high = 0.0
+        if not low < high:
+            raise PixelkinError(
+                f"--window is {self.window}, expected two numbers, the lower first; try "
+                "--window=-200,250"
+            )
+        return low, high
 
 
 @Parameter(name="*")

@@ -6,7 +6,7 @@ import json as json_text
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from pixelkin.cli import volumes
-from pixelkin.cli.class_maps import MAP_FORMATS, MapWriting, gives_class_maps
 from pixelkin.cli.map_options import MapOptions
+from pixelkin.cli.map_writing import MAP_FORMATS, MapWriting
+from pixelkin.cli.object_writing import FORMATS, ObjectWriting
 from pixelkin.cli.options import Flag, output_folder, split_list
+from pixelkin.cli.segmenters import gives_class_maps, load_model
 from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
 
@@ -25,20 +27,8 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
     from pixelkin.instances.segmenter import Segmenter
-    from pixelkin.results import CocoWriter
     from pixelkin.structures import Instances
 
-FORMATS = {
-    "coco": "instances.json",
-    "coco-results": "results.json",
-    "yolo": "yolo",
-    "labelme": "labelme",
-    "png": "masks",
-}
-"""What `--format` takes → file or folder inside the output folder."""
-
-OVERLAYS = "overlays"
-OTSU = "otsu"
 
 _SHOWN_FAILURES = 10
 
@@ -113,13 +103,13 @@ def predict(
         stages.say(f"{len(paths)} images, {model} on {place}")
         if "bdd-lanes" in kinds and not (averaging.lane_styles and averaging.lane_directions):
             stages.say("without --lane-styles lanes are solid, without --lane-directions parallel")
-        writing = (MapWriting if semantic else Writing)(out, kinds, names, overlays=overlays)
+        writing = (MapWriting if semantic else ObjectWriting)(out, kinds, names, overlays=overlays)
         if isinstance(writing, MapWriting):
             writing.window_hu = window_hu
             writing.benchmarks = averaging.benchmark_writers(
                 kinds, names, device=finding.device, tile_px=finding.tile
             )
-        failed = _run(find, paths, writing, stages, averaging)
+        failed = _run(find, paths, writing, stages, axes=averaging.axes)
     done = {
         "model": model,
         "device": place,
@@ -205,28 +195,6 @@ def list_images(given: tuple[Path, ...]) -> list[Path]:
     return list(unique.values())
 
 
-def load_model(model: str, *, device: str, tile_px: int) -> Segmenter:
-    """The segmenter that MODEL names.
-
-    Raises `PixelkinError` where it is a model for clips, or none.
-    """
-    if model == OTSU:
-        from pixelkin.instances.otsu import OtsuWatershed
-
-        return OtsuWatershed()
-    from pixelkin import loading
-    from pixelkin.checkpoint import read_config
-    from pixelkin.instances.checkpoints import load_segmenter, model_folder
-
-    folder = model_folder(model)
-    if read_config(folder).get("architecture") in loading.ARCHITECTURES:
-        raise PixelkinError(
-            f"{model} is a model for clips, expected one that finds instances; use "
-            f"pixelkin track CLIP --model {model}, or choose another checkpoint"
-        )
-    return load_segmenter(folder, device=device, tile_px=tile_px)
-
-
 def _check_options(finding: Finding, segmenter: Segmenter, model: str) -> None:
     """Raise `PixelkinError` for an option that is given, but not used by this model."""
     if finding.tile not in (0, Finding.tile) and not hasattr(segmenter, "tile_px"):
@@ -241,86 +209,13 @@ def _check_options(finding: Finding, segmenter: Segmenter, model: str) -> None:
         )
 
 
-@dataclass
-class Writing:
-    """What is written where.
-
-    Attributes:
-        out: folder.
-        kinds: keys of `FORMATS`.
-        class_names: of the model.
-        overlays: whether to write pictures too.
-        objects: number written so far.
-    """
-
-    out: Path
-    kinds: list[str]
-    class_names: tuple[str, ...]
-    overlays: bool = False
-    objects: int = 0
-    _open: list[CocoWriter] = field(default_factory=list)
-    _named: bool = False
-
-    @property
-    def places(self) -> dict[str, Path]:
-        """Format → file or folder."""
-        found = {kind: self.out / FORMATS[kind] for kind in self.kinds}
-        return found | ({OVERLAYS: self.out / OVERLAYS} if self.overlays else {})
-
-    def open(self, stack: ExitStack) -> None:
-        """Open the files that hold all images, and close them with `stack`."""
-        from pixelkin.results import CocoWriter
-
-        for kind in self.kinds:
-            path = self.out / FORMATS[kind]
-            if kind == "coco":
-                writer = CocoWriter(path, class_names=self.class_names)
-            elif kind == "coco-results":
-                writer = CocoWriter(path, class_names=self.class_names, form="results")
-            else:
-                continue
-            self._open.append(stack.enter_context(writer))
-
-    def write(self, path: Path, image: UInt8[np.ndarray, "h w 3"], found: Instances) -> None:
-        """Write the objects of one image."""
-        from pixelkin import results
-
-        places, stem = self.places, path.stem
-        for writer in self._open:
-            writer.write(path.name, found)
-        if "yolo" in places:
-            if not self._named:
-                results.write_yolo_names(places["yolo"] / "data.yaml", self.class_names)
-                self._named = True
-            results.write_yolo_labels(places["yolo"] / "labels" / f"{stem}.txt", found)
-        if "labelme" in places:
-            results.write_labelme(
-                places["labelme"] / f"{stem}.json",
-                found,
-                class_names=self.class_names,
-                image_path=path,
-            )
-        if "png" in places:
-            results.write_instance_png(places["png"] / f"{stem}.png", found)
-        if self.overlays:
-            results.write_instance_overlay(places[OVERLAYS] / f"{stem}.png", image, found)
-        self.objects += len(found)
-
-    def counted(self) -> dict[str, Any]:
-        """What was found, for `--json`."""
-        return {"objects": self.objects}
-
-    def summary(self) -> str:
-        """What was found, in a few words."""
-        return f"{self.objects:,} objects"
-
-
 def _run(
     find: Callable[[Any], Any],
     paths: list[Path],
-    writing: Writing | MapWriting,
+    writing: ObjectWriting | MapWriting,
     stages: Stages,
-    options: MapOptions,
+    *,
+    axes: str | None,
 ) -> dict[Path, str]:
     """Find and write, an image at a time. Returns the images that gave no result, and why."""
     from pixelkin.data.reading import read_image
@@ -332,7 +227,7 @@ def _run(
             try:
                 if isinstance(writing, MapWriting) and volumes.is_volume(path):
                     volume, labels = volumes.find_in_volume(
-                        path, find, options, stages, window_hu=writing.window_hu
+                        path, find, stages, axes=axes, window_hu=writing.window_hu
                     )
                     write: Callable[[], None] = partial(writing.write_volume, path, volume, labels)
                 else:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Integer
 
-    from pixelkin.cli.map_options import MapOptions
     from pixelkin.cli.stages import Stages
     from pixelkin.data.class_maps.nifti import NiftiVolume
 
@@ -77,17 +76,20 @@ def formats_for(paths: list[Path], asked: str, default: str) -> str:
 def find_in_volume(
     path: Path,
     find: Callable[[Any], Any],
-    options: MapOptions,
     stages: Stages,
     *,
+    axes: str | None,
     window_hu: tuple[float, float] | None,
 ) -> tuple[NiftiVolume, Integer[np.ndarray, "z y x"]]:
-    """The volume at `path` and the class of each of its voxels, seen in a window."""
+    """The volume at `path` and the class of each of its voxels, seen in a window.
+
+    `axes` are those of a volume whose header does not say how it lies.
+    """
     from pixelkin.data.class_maps.nifti import open_volume
     from pixelkin.semantic.volumes import segment_volume
 
     with stages.stage("read"):
-        volume = open_volume(path, stored_axes=options.axes)
+        volume = open_volume(path, stored_axes=axes)
     if not volume.placed:
         stages.say(
             f"{path.name} has lost its spacing and orientation (its affine is the identity); it "

@@ -9,10 +9,10 @@ from PIL import Image
 
 from pixelkin.cli.app import main
 from pixelkin.cli.evaluate import evaluate
-from pixelkin.cli.instances import Stills
 from pixelkin.cli.map_options import MapOptions
 from pixelkin.cli.options import Machine
 from pixelkin.cli.predict import Finding, predict
+from pixelkin.cli.stills import Stills
 from pixelkin.data.class_maps.sources import open_semantic_source
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle

@@ -13,7 +13,7 @@ from disc_stills import CLASS_NAMES, write_disc_coco
 from pixelkin.checkpoint import save_checkpoint
 from pixelkin.cli import main
 from pixelkin.cli.app import app
-from pixelkin.cli.instances import seen_in_training
+from pixelkin.cli.stills import seen_in_training
 from pixelkin.data.instances.coco_json import CocoJson
 from pixelkin.data.instances.sources import FORMATS
 from pixelkin.data.source import split_source

@@ -1,0 +1,100 @@
+"""What `pixelkin predict` writes of the objects of images."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
+
+    from pixelkin.results import CocoWriter
+    from pixelkin.structures import Instances
+
+FORMATS = {
+    "coco": "instances.json",
+    "coco-results": "results.json",
+    "yolo": "yolo",
+    "labelme": "labelme",
+    "png": "masks",
+}
+"""What `--format` takes → file or folder inside the output folder."""
+
+OVERLAYS = "overlays"
+
+
+@dataclass
+class ObjectWriting:
+    """What is written where.
+
+    Attributes:
+        out: folder.
+        kinds: keys of `FORMATS`.
+        class_names: of the model.
+        overlays: whether to write pictures too.
+        objects: number written so far.
+    """
+
+    out: Path
+    kinds: list[str]
+    class_names: tuple[str, ...]
+    overlays: bool = False
+    objects: int = 0
+    _open: list[CocoWriter] = field(default_factory=list)
+    _named: bool = False
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """Format → file or folder."""
+        found = {kind: self.out / FORMATS[kind] for kind in self.kinds}
+        return found | ({OVERLAYS: self.out / OVERLAYS} if self.overlays else {})
+
+    def open(self, stack: ExitStack) -> None:
+        """Open the files that hold all images, and close them with `stack`."""
+        from pixelkin.results import CocoWriter
+
+        for kind in self.kinds:
+            path = self.out / FORMATS[kind]
+            if kind == "coco":
+                writer = CocoWriter(path, class_names=self.class_names)
+            elif kind == "coco-results":
+                writer = CocoWriter(path, class_names=self.class_names, form="results")
+            else:
+                continue
+            self._open.append(stack.enter_context(writer))
+
+    def write(self, path: Path, image: UInt8[np.ndarray, "h w 3"], found: Instances) -> None:
+        """Write the objects of one image."""
+        from pixelkin import results
+
+        places, stem = self.places, path.stem
+        for writer in self._open:
+            writer.write(path.name, found)
+        if "yolo" in places:
+            if not self._named:
+                results.write_yolo_names(places["yolo"] / "data.yaml", self.class_names)
+                self._named = True
+            results.write_yolo_labels(places["yolo"] / "labels" / f"{stem}.txt", found)
+        if "labelme" in places:
+            results.write_labelme(
+                places["labelme"] / f"{stem}.json",
+                found,
+                class_names=self.class_names,
+                image_path=path,
+            )
+        if "png" in places:
+            results.write_instance_png(places["png"] / f"{stem}.png", found)
+        if self.overlays:
+            results.write_instance_overlay(places[OVERLAYS] / f"{stem}.png", image, found)
+        self.objects += len(found)
+
+    def counted(self) -> dict[str, Any]:
+        """What was found, for `--json`."""
+        return {"objects": self.objects}
+
+    def summary(self) -> str:
+        """What was found, in a few words."""
+        return f"{self.objects:,} objects"
