@@ -166,12 +166,10 @@ def asked_of(run: Path, full: Path, options: Options, *, device: str = "cpu") ->
             named[f"{name}_crf"] = maps.label_map(
                 scores[name], classes, image, size_hw=size_hw, crf=options.crf
             )
-        allowed = [0, *(one + 1 for one in classes)]
         for name, segmenter in networks.items():
             shares = segmenter.scores(image)
-            named[name] = maps.resized(shares.argmax(0), size_hw)
-            chosen = np.array(allowed)[shares[allowed].argmax(0)]
-            named[f"{name}_tags"] = maps.resized(chosen, size_hw)
+            for row, told in ((name, None), (f"{name}_tags", classes)):
+                named[row] = maps.resized(maps.best_class(shares, told), size_hw)
         return named
 
     return ask

@@ -79,7 +79,9 @@ def test_maps_are_of_the_photos_own_sizes_and_of_their_tags_alone(whole):
         assert set(np.unique(labels)) <= {0, *allowed}
         regions = read_indexed_png(whole / "4_regions" / f"{name}.png")
         assert set(np.unique(regions)) <= {0, 255, *allowed}
-        assert read_indexed_png(whole / "predictions" / f"{name}.png").shape == labels.shape
+        predicted = read_indexed_png(whole / "predictions" / f"{name}.png")
+        assert predicted.shape == labels.shape
+        assert set(np.unique(predicted)) <= {0, *allowed}
     assert read_indexed_png(whole / "predictions" / "a8.png").shape == SIZE_HW
 
 

@@ -248,7 +248,10 @@ def train_network(
 
 
 def predict_all(run: Run) -> None:
-    """Stage "predictions": what the trained network sees in every photo, tagged or not."""
+    """Stage "predictions": what the trained network sees in every photo.
+
+    Of a tagged photo the best of its own classes: what it shows need not be guessed.
+    """
     workspace = run.workspace
     with made_by("network"):
         segmenter = load_semantic_segmenter(
@@ -259,9 +262,11 @@ def predict_all(run: Run) -> None:
         run.report("predictions", index, len(run.photos.names))
         path = workspace.file("predictions", name, ".png")
         if not path.is_file():
-            labels = segmenter.segment(copies[index])
-            whole = maps.resized(labels, run.photos.sizes_hw[index])
-            write_indexed_png(path, whole)
+            labels = maps.best_class(
+                segmenter.scores(copies[index]),
+                run.photos.classes_of(index) if run.photos.tagged[index] else None,
+            )
+            write_indexed_png(path, maps.resized(labels, run.photos.sizes_hw[index]))
     run.report("predictions", len(run.photos.names), len(run.photos.names))
     workspace.finish("predictions")
 

@@ -11,7 +11,7 @@
       6_walk/              NAME.npz: the maps after the walk
       labels/              NAME.png and labels.json: masks, at the photos' own sizes
       7_network/           a training; its model runs alone
-      predictions/         NAME.png: of the network, for every photo
+      predictions/         NAME.png: of the network, for every photo; in tagged ones, their classes
       8_irnet/, 9_instances/, instances/    where instances are asked for; see instances.py
       report.html, report/
 
