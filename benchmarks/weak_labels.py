@@ -167,9 +167,9 @@ def asked_of(run: Path, full: Path, options: Options, *, device: str = "cpu") ->
                 scores[name], classes, image, size_hw=size_hw, crf=options.crf
             )
         for name, segmenter in networks.items():
-            shares = segmenter.scores(image)
-            for row, told in ((name, None), (f"{name}_tags", classes)):
-                named[row] = maps.resized(maps.best_class(shares, told), size_hw)
+            shown = [0, *(one + 1 for one in classes)]
+            for row, among in ((name, None), (f"{name}_tags", shown)):
+                named[row] = maps.resized(segmenter.segment(image, among=among), size_hw)
         return named
 
     return ask

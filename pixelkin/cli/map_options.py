@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,11 +85,14 @@ class MapOptions(Averaging):
         flip: also look at it mirrored.
         window: of volumes (.nii, .nii.gz), the Hounsfield units that become black and white; the
             model's own where left out. Write --window=-200,250.
+        tags: what the images are known to show, in any form that pixelkin label takes: a tagged
+            image is given none but its own classes and the background.
         axes: of volumes whose header does not say how they lie, what their axes are, such as LPS.
         lane_styles: for the format bdd-lanes, a second model, of solid and dashed marks.
         lane_directions: for the format bdd-lanes, a third, of parallel and vertical marks.
     """
 
+    tags: Path | None = None
     axes: str | None = None
     lane_styles: str | None = None
     lane_directions: str | None = None
@@ -112,6 +115,49 @@ class MapOptions(Averaging):
                 what = "volumes" if kind == "nifti" else f"--format {kind}"
                 raise PixelkinError(f"{option} is for {what}, and there is none; leave it out")
         self.window_hu()
+
+    def shown(
+        self, paths: Sequence[Path], class_names: tuple[str, ...], *, say: Callable[[str], None]
+    ) -> dict[Path, tuple[int, ...]]:
+        """The classes that tagged images show, the background among them; none without tags.
+
+        Args:
+            paths: of the images.
+            class_names: of the model.
+            say: told of the faults of the tags.
+
+        Raises:
+            PixelkinError: the model knows no background, or no image is tagged.
+        """
+        if self.tags is None:
+            return {}
+        from pixelkin.data.class_maps.background import background_index
+        from pixelkin.data.tags.image_tags import image_key, resolve
+        from pixelkin.data.tags.sources import read_tags
+
+        background = background_index(class_names)
+        if background is None:
+            raise PixelkinError(
+                "--tags say which objects an image shows, and the model has no class for what lies "
+                f"around them, expected background among {', '.join(class_names)}; leave them out"
+            )
+        found, problems = resolve(
+            read_tags(self.tags), class_names=class_names, images=[path.name for path in paths]
+        )
+        # Warnings are of what a training could learn.
+        if errors := [str(one) for one in problems if one.severity == "error"]:
+            say(f"tags left out: {len(errors)}, the first: {errors[0]}")
+        told = {path: found.by_name.get(image_key(path.name)) for path in paths}
+        shown = {
+            path: tuple(sorted({background, *classes}))
+            for path, classes in told.items()
+            if classes is not None
+        }
+        if not shown:
+            raise PixelkinError(
+                f"{self.tags} tags none of the {len(paths)} images; check that names agree"
+            )
+        return shown
 
     def benchmark_writers(
         self, kinds: list[str], class_names: tuple[str, ...], *, device: str, tile_px: int

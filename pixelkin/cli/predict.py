@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -109,7 +109,8 @@ def predict(
             writing.benchmarks = averaging.benchmark_writers(
                 kinds, names, device=finding.device, tile_px=finding.tile
             )
-        failed = _run(find, paths, writing, stages, axes=averaging.axes)
+        shown = averaging.shown(paths, names, say=stages.say)
+        failed = _run(find, paths, writing, stages, shown=shown, axes=averaging.axes)
     done = {
         "model": model,
         "device": place,
@@ -133,7 +134,7 @@ def predict(
 
 def _finder(
     model: str, finding: Finding, averaging: MapOptions, *, semantic: bool
-) -> tuple[Callable[[Any], Any], tuple[str, ...], str, tuple[float, float] | None]:
+) -> tuple[Callable[..., Any], tuple[str, ...], str, tuple[float, float] | None]:
     """From an image to what is found in it; the names of its classes; where that runs; and the
     Hounsfield units of `SemanticSegmenter`."""
     if semantic:
@@ -210,14 +211,18 @@ def _check_options(finding: Finding, segmenter: Segmenter, model: str) -> None:
 
 
 def _run(
-    find: Callable[[Any], Any],
+    find: Callable[..., Any],
     paths: list[Path],
     writing: ObjectWriting | MapWriting,
     stages: Stages,
     *,
+    shown: Mapping[Path, tuple[int, ...]],
     axes: str | None,
 ) -> dict[Path, str]:
-    """Find and write, an image at a time. Returns the images that gave no result, and why."""
+    """Find and write, an image at a time. Returns the images that gave no result, and why.
+
+    Of those in `shown` the classes are known.
+    """
     from pixelkin.data.reading import read_image
 
     failed: dict[Path, str] = {}
@@ -234,7 +239,7 @@ def _run(
                     with stages.stage("read"):
                         image = read_image(path)
                     with stages.stage("find"):
-                        found = find(image)
+                        found = find(image, among=shown[path]) if path in shown else find(image)
                     write = partial(writing.write, path, image, found)
             except (PixelkinError, MemoryError, RuntimeError) as error:
                 failed[path] = _reason(path, error)

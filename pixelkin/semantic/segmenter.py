@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import cv2
@@ -115,15 +115,31 @@ class SemanticSegmenter:
         return found
 
     @torch.inference_mode()
-    def segment(self, image: UInt8[np.ndarray, "h w 3"]) -> Integer[np.ndarray, "h w"]:
+    def segment(
+        self, image: UInt8[np.ndarray, "h w 3"], *, among: Sequence[int] | None = None
+    ) -> Integer[np.ndarray, "h w"]:
         """The most probable class of every pixel: an index into `class_names`, never `IGNORE`.
 
-        Of an RGB image; uint8, or int64 where there are more than 256 classes.
+        Args:
+            image: RGB.
+            among: indices of the classes that the image is known to show; the others are left out.
+                None where nothing is known.
+
+        Returns:
+            uint8, or int64 where there are more than 256 classes.
         """
+        if among is not None and not (among and set(among) <= set(range(len(self.class_names)))):
+            raise PixelkinError(
+                f"the image is said to show the classes {list(among)}: expected one or more of 0 "
+                f"to {len(self.class_names) - 1}; name at least the background"
+            )
         kind = np.uint8 if len(self.class_names) <= IGNORE + 1 else np.int64
         found = np.empty(image.shape[:2], kind)
         for part, probabilities in self._parts(image):
-            best = probabilities.argmax(dim=0).cpu().numpy()
+            if among is None:
+                best = probabilities.argmax(dim=0).cpu().numpy()
+            else:
+                best = np.array(among)[probabilities[list(among)].argmax(dim=0).cpu().numpy()]
             found[part.top : part.bottom, part.left : part.right] = best
         return found
 

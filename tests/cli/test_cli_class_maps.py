@@ -81,6 +81,35 @@ def test_predict_writes_what_the_segmenter_gives(model, stills, tmp_path, capsys
     assert decode_rle(rle["counts"].encode(), tuple(rle["size"])).any()
 
 
+def test_tagged_images_are_given_their_own_classes(model, stills, tmp_path, capsys):
+    tags = tmp_path / "tags.csv"
+    tags.write_text("b.png,ring\nb.png,hat\nc.png,disc\n")
+    command = ["predict", str(model), str(stills / "images"), "--tags", str(tags)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "tags left out: 2, the first: error: " in told
+    segmenter = load_semantic_segmenter(model)
+    for name, among in (("a", None), ("b", (0, 2))):
+        image = np.asarray(Image.open(stills / "images" / f"{name}.png"))
+        labels = np.asarray(Image.open(tmp_path / "out" / "masks" / f"{name}.png"))
+        assert np.array_equal(labels, segmenter.segment(image, among=among))
+        assert (1 in labels) == (name == "a")
+    tags.write_text("z.png,disc\n")
+    assert main([*command, "--out", str(tmp_path / "none")]) == 1
+    assert "tags none of the 2 images; check that names agree" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_tags_need_a_background(stills, tmp_path, capsys):
+    config = {**CONFIG, "class_names": ["floor", "disc", "ring"]}
+    save_semantic_model(build_network(config), tmp_path / "model", config, "")
+    (tmp_path / "tags.csv").write_text("a.png,disc\n")
+    command = ["predict", str(tmp_path / "model"), str(stills / "images")]
+    options = ["--tags", str(tmp_path / "tags.csv"), "--out", str(tmp_path / "out")]
+    assert main([*command, *options]) == 1
+    assert "expected background among floor, disc, ring" in capsys.readouterr().err
+
+
 def test_evaluate_gives_the_numbers_of_the_library(model, stills, tmp_path, capsys):
     out = tmp_path / "judged"
     data = f"pngs:{stills}"

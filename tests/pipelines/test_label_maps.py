@@ -78,19 +78,6 @@ def test_a_class_that_the_photo_has_not_is_neutral():
     np.testing.assert_array_equal(maps.unnumbered(labels, [6]), [[0, IGNORE, 1, IGNORE]])
 
 
-def test_the_best_class_is_one_that_the_photo_shows():
-    shares = np.random.default_rng(3).random((4, 5, 6)).astype(np.float32)
-    anything, told = maps.best_class(shares, None), maps.best_class(shares, [0, 2])
-    for y in range(5):
-        for x in range(6):
-            column = shares[:, y, x].tolist()
-            assert anything[y, x] == column.index(max(column))
-            known = {index: column[index] for index in (0, 1, 3)}
-            assert told[y, x] == max(known, key=known.get)
-    assert (anything != told).any()
-    assert not maps.best_class(shares, []).any()
-
-
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 20), st.integers(1, 20))
 def test_resized_labels_are_those_of_the_nearest_pixel(h, w, to_h, to_w):
     labels = np.random.default_rng(h * w).integers(0, 256, (h, w))

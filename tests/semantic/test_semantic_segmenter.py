@@ -46,6 +46,21 @@ def test_receptive_radius(model):
     assert receptive_radius_px(Padded(4, pools_all=True).eval()) is None
 
 
+@pytest.mark.parametrize("tile_px", [0, 67])
+def test_the_best_of_the_classes_that_an_image_shows(model, tile_px):
+    image = picture(90, 70)
+    looks = segmenter(model, tile_px=tile_px)
+    scores, anything = looks.scores(image), looks.segment(image)
+    told = looks.segment(image, among=(0, 2))
+    assert told.dtype == anything.dtype == np.uint8
+    np.testing.assert_array_equal(told, np.where(scores[2] > scores[0], 2, 0))
+    assert set(np.unique(anything)) - {0, 2}
+    assert not looks.segment(image, among=[0]).any()
+    for wrong in ([], [0, 4], [-1]):
+        with pytest.raises(PixelkinError, match="expected one or more of 0 to 3"):
+            looks.segment(image, among=wrong)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"flip": True}, {"scales": (0.5, 1.0, 1.75)}, {"scales": (3.0,), "flip": True}]
 )

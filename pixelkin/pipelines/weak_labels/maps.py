@@ -252,21 +252,6 @@ def numbered(local: Int64[np.ndarray, "H W"], classes: Sequence[int]) -> UInt8[n
     return np.asarray(number_of[local])
 
 
-def best_class(
-    shares: Float[np.ndarray, "c h w"], classes: Sequence[int] | None
-) -> Int64[np.ndarray, "h w"]:
-    """The most probable class of every pixel of what a network says of a photo: class c as c + 1.
-
-    Args:
-        shares: of all classes, background first.
-        classes: those that the photo shows; the others are left out. None where nothing is known.
-    """
-    if classes is None:
-        return np.asarray(shares.argmax(axis=0))
-    allowed = np.array([0, *(one + 1 for one in classes)])
-    return np.asarray(allowed[shares[allowed].argmax(axis=0)])
-
-
 def unnumbered(
     labels: UInt8[np.ndarray, "H W"], classes: Sequence[int]
 ) -> Int64[np.ndarray, "H W"]:

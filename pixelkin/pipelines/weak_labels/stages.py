@@ -262,9 +262,9 @@ def predict_all(run: Run) -> None:
         run.report("predictions", index, len(run.photos.names))
         path = workspace.file("predictions", name, ".png")
         if not path.is_file():
-            labels = maps.best_class(
-                segmenter.scores(copies[index]),
-                run.photos.classes_of(index) if run.photos.tagged[index] else None,
+            shown = [0, *(one + 1 for one in run.photos.classes_of(index))]
+            labels = segmenter.segment(
+                copies[index], among=shown if run.photos.tagged[index] else None
             )
             write_indexed_png(path, maps.resized(labels, run.photos.sizes_hw[index]))
     run.report("predictions", len(run.photos.names), len(run.photos.names))
