@@ -133,6 +133,20 @@ def test_instances_are_painted_where_asked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back[1].labels, expected)
 
 
+def test_voc_without_objects_is_one_of_class_maps(tmp_path: Path, capsys) -> None:
+    source = write_coco(tmp_path, coco_content())
+    run(f"coco:{source}", f"voc:{tmp_path / 'voc'}", "--class-maps")
+    run(f"voc:{tmp_path / 'voc'}", f"pngs:{tmp_path / 'maps'}", "--strict")
+    maps = open_semantic_source(f"pngs:{tmp_path / 'maps'}")
+    assert maps.class_names == ("background", "cat", "dog")
+    capsys.readouterr()
+    assert main(["check", f"voc:{tmp_path / 'voc'}"]) == 0
+    assert "cat" in (printed := capsys.readouterr().out)
+    assert "aeroplane" not in printed
+    message = one_line(capsys, "convert", f"voc:{tmp_path / 'voc'}", f"yolo:{tmp_path / 'x'}")
+    assert "yolo holds no class maps" in message
+
+
 def test_wrong_command_lines_are_one_line(tmp_path: Path, capsys) -> None:
     source = write_yolo(tmp_path / "set")
     spec, out = f"yolo:{source}", tmp_path / "out"

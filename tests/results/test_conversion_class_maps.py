@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pixelkin.data.class_maps.camvid import CamVid
 from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.sources import open_semantic_source
-from pixelkin.data.class_maps.voc import VOC_SEMANTIC_CLASSES
+from pixelkin.data.class_maps.voc import VOC_SEMANTIC_CLASSES, VocSemantic
 from pixelkin.data.source import Subset
 from pixelkin.errors import PixelkinError
 from pixelkin.results.conversion.class_formats import CLASS_MAP_WRITERS
@@ -114,6 +114,18 @@ def test_voc_opens_as_voc(tmp_path: Path) -> None:
     read = open_semantic_source(f"voc:{tmp_path / 'set'}")
     assert read.class_names == VOC_SEMANTIC_CLASSES
     np.testing.assert_array_equal(read[0].labels, labels)
+
+
+def test_voc_opens_with_the_names_that_were_written(tmp_path: Path) -> None:
+    """Also more classes than VOC has; the proof reads them as a user does."""
+    names = tuple(f"class {n}" for n in range(255))
+    labels = np.array([[0, 254, IGNORE], [21, 0, 0]])
+    converted_maps(Memory([Sample(picture((2, 3)), labels, "a")], names), "voc", tmp_path / "set")
+    for spec in (tmp_path / "set", f"voc:{tmp_path / 'set'}"):
+        read = open_semantic_source(spec)
+        assert read.class_names == names
+        np.testing.assert_array_equal(read[0].labels, labels)
+    assert isinstance(CLASS_MAP_WRITERS["voc"].read(tmp_path / "set"), VocSemantic)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ from pixelkin.data.source import InstanceSource, SemanticSource
 from pixelkin.errors import PixelkinError
 from pixelkin.results.conversion.targets import WRITTEN, Target
 
+_OBJECTS = {"voc": "SegmentationObject", "sbd": "inst"}
+"""Folder of the objects, of formats whose class maps lie in another."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -78,7 +81,7 @@ def is_class_maps(origin: Origin, target: Target, *, class_maps: bool = False) -
     """Whether the data set is taken as class maps: where it has nothing else, or it is asked for.
 
     A format that has both is taken as what the target can hold, as instances where it can hold
-    both; PNGs beside a list of classes are class maps.
+    both and the data set has objects; PNGs beside a list of classes are class maps.
     """
     name, path = origin.format_and_path
     if class_maps or name not in FORMATS:
@@ -87,6 +90,8 @@ def is_class_maps(origin: Origin, target: Target, *, class_maps: bool = False) -
         return False
     if name == "pngs":
         return _has_maps(name, path)
+    if name in _OBJECTS and not (path / _OBJECTS[name]).is_dir():
+        return True
     return target.format not in WRITTEN["instances"]
 
 
