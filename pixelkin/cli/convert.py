@@ -26,8 +26,8 @@ class Reading:
         images: folder of the images, where it does not lie beside the annotations.
         masks: folder of masks or label files, of formats that have one.
         split: part of the data set that its own lists or folders name, such as val.
-        class_maps: take a class for every pixel; instances are painted, category + 1 over
-            background 0.
+        class_maps: take a class for every pixel; of formats that hold instances alone these are
+            painted, category + 1 over background 0.
     """
 
     images: Path | None = None

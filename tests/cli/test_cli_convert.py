@@ -1,11 +1,13 @@
 """`pixelkin convert`: data sets from one format to another, and state dicts as before."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clip_commands import one_line
+from PIL import Image
 from small_sets import coco_content, write_coco, write_nuclei, write_pngs, write_yolo
 
 from pixelkin.cli import main
@@ -131,6 +133,39 @@ def test_instances_are_painted_where_asked(tmp_path: Path) -> None:
     run(f"panoptic:{tmp_path / 'pan'}", f"pngs:{tmp_path / 'back'}", "--class-maps", "--strict")
     back = open_semantic_source(f"pngs:{tmp_path / 'back'}")
     np.testing.assert_array_equal(back[1].labels, expected)
+
+
+def write_maps(root: Path, values: tuple[int, ...], classes: str = "") -> None:
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for value in values:
+        Image.new("RGB", (6, 4), (value, 0, 0)).save(root / "images" / f"{value}.png")
+        Image.new("L", (6, 4), value).save(root / "masks" / f"{value}.png")
+    if classes:
+        (root / "classes.txt").write_text(classes)
+
+
+def test_class_maps_without_a_list_are_refused_not_merged(tmp_path: Path, capsys) -> None:
+    write_maps(tmp_path / "set", (1, 2))
+    out = tmp_path / "out"
+    message = one_line(capsys, "convert", f"pngs:{tmp_path / 'set'}", f"pngs:{out}", "--class-maps")
+    assert "no class list: expected" in message
+    assert not out.exists()
+
+
+def test_parts_of_class_maps_are_converted_by_name(tmp_path: Path, capsys) -> None:
+    for part, values in (("train", (1, 2)), ("val", (2, 0))):
+        write_maps(tmp_path / "set" / part, values, "road\nsky\ncar\n")
+    spec, out = f"pngs:{tmp_path / 'set'}", tmp_path / "out"
+    for options in ([], ["--class-maps"]):
+        capsys.readouterr()
+        message = one_line(capsys, "convert", spec, f"pngs:{out}", *options)
+        assert "divided into train, val: expected to hear which" in message
+        run(spec, f"pngs:{out}", "--split", "val", "--strict", *options)
+        maps = open_semantic_source(f"pngs:{out}")
+        assert (maps.names, maps.class_names) == (["0", "2"], ("road", "sky", "car"))
+        assert [int(maps[n].labels[0, 0]) for n in range(2)] == [0, 2]
+        shutil.rmtree(out)
 
 
 def test_voc_without_objects_is_one_of_class_maps(tmp_path: Path, capsys) -> None:

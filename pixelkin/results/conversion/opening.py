@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelkin.data.class_maps.from_instances import PaintedClasses
-from pixelkin.data.class_maps.index_png import CLASSES_FILE
-from pixelkin.data.class_maps.panoptic import PanopticClasses
+from pixelkin.data.class_maps.png_folders import png_class_lists
 from pixelkin.data.class_maps.sources import (
     SEMANTIC_FORMATS,
     open_semantic_source,
     recognised_semantic,
 )
-from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.instances.sources import FORMATS, format_and_path, open_source, recognised
 from pixelkin.data.source import InstanceSource, SemanticSource
 from pixelkin.errors import PixelkinError
@@ -69,12 +67,9 @@ def open_origin(
     images, masks, split = origin.images, origin.masks, origin.split
     if not is_class_maps(origin, target, class_maps=class_maps):
         return open_source(spec, images=images, masks=masks, split=split)
-    if name in SEMANTIC_FORMATS and (name not in FORMATS or _has_maps(name, path)):
+    if name in SEMANTIC_FORMATS:
         return open_semantic_source(spec, images=images, masks=masks, split=split)
-    source = open_source(spec, images=images, masks=masks, split=split)
-    if isinstance(source, CocoPanoptic):
-        return PanopticClasses(source)
-    return PaintedClasses(source)
+    return PaintedClasses(open_source(spec, images=images, masks=masks, split=split))
 
 
 def is_class_maps(origin: Origin, target: Target, *, class_maps: bool = False) -> bool:
@@ -89,14 +84,10 @@ def is_class_maps(origin: Origin, target: Target, *, class_maps: bool = False) -
     if name not in SEMANTIC_FORMATS:
         return False
     if name == "pngs":
-        return _has_maps(name, path)
+        return bool(png_class_lists(path, origin.images, origin.masks))
     if name in _OBJECTS and not (path / _OBJECTS[name]).is_dir():
         return True
     return target.format not in WRITTEN["instances"]
-
-
-def _has_maps(name: str, path: Path) -> bool:
-    return name != "pngs" or (path / CLASSES_FILE).is_file()
 
 
 def _recognised(path: Path) -> str:
