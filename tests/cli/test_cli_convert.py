@@ -9,9 +9,11 @@ import pytest
 from clip_commands import one_line
 from PIL import Image
 from small_sets import coco_content, write_coco, write_nuclei, write_pngs, write_yolo
+from tiny_class_map_sets import CLASS_MAP_SETS
 
 from pixelkin.cli import main
-from pixelkin.data.class_maps.sources import open_semantic_source
+from pixelkin.data.class_maps.camvid import CAMVID_COLOURS
+from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, open_semantic_source
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.instances.penn_fudan import PennFudan
@@ -135,9 +137,14 @@ def test_instances_are_painted_where_asked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back[1].labels, expected)
 
 
+def mkdir(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
 def write_maps(root: Path, values: tuple[int, ...], classes: str = "") -> None:
     for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
+        mkdir(root / folder)
     for value in values:
         Image.new("RGB", (6, 4), (value, 0, 0)).save(root / "images" / f"{value}.png")
         Image.new("L", (6, 4), value).save(root / "masks" / f"{value}.png")
@@ -166,6 +173,35 @@ def test_parts_of_class_maps_are_converted_by_name(tmp_path: Path, capsys) -> No
         assert (maps.names, maps.class_names) == (["0", "2"], ("road", "sky", "car"))
         assert [int(maps[n].labels[0, 0]) for n in range(2)] == [0, 2]
         shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in CLASS_MAP_SETS if SEMANTIC_FORMATS[one].parts and one != "pngs"]
+)
+def test_a_set_of_several_parts_is_not_cut_down_to_one_unasked(
+    name: str, tmp_path: Path, capsys
+) -> None:
+    root, out = tmp_path / "set", tmp_path / "out"
+    CLASS_MAP_SETS[name](root)
+    parts = SEMANTIC_FORMATS[name].part_names(root)
+    assert len(parts) == 2
+    for options in ([], ["--class-maps"]):
+        message = one_line(capsys, "convert", f"{name}:{root}", f"pngs:{out}", *options)
+        assert f"is divided into {', '.join(parts)}: expected to hear which; give" in message
+    assert not out.exists()
+    run(f"{name}:{root}", f"pngs:{out}", "--class-maps", "--split", parts[1])
+    assert losses(out)["stills"] == 1
+
+
+def test_camvid_as_published_is_one_whole(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4)).save(mkdir(tmp_path / "set/701_StillsRaw_full") / "a.png")
+    sky = Image.new("RGB", (6, 4), CAMVID_COLOURS["Sky"])
+    sky.save(mkdir(tmp_path / "set/LabeledApproved_full") / "a_L.png")
+    # Folders of another use have the names of parts.
+    for part in ("train", "val"):
+        mkdir(tmp_path / "set" / part)
+    run(f"camvid:{tmp_path / 'set'}", f"pngs:{tmp_path / 'out'}", "--strict")
+    assert losses(tmp_path / "out")["stills"] == 1
 
 
 def test_voc_without_objects_is_one_of_class_maps(tmp_path: Path, capsys) -> None:

@@ -72,6 +72,29 @@ def open_origin(
     return PaintedClasses(open_source(spec, images=images, masks=masks, split=split))
 
 
+def require_part(origin: Origin) -> None:
+    """Raise where a data set has several parts and none was named: one alone would be converted.
+
+    `pngs` and `yolo` refuse that themselves.
+    """
+    name, path = origin.format_and_path
+    if origin.split is not None or name == "pngs" or name not in SEMANTIC_FORMATS:
+        return
+    parts = SEMANTIC_FORMATS[name].part_names(path)
+    if len(parts) > 1 and not _is_whole(name, origin):
+        raise PixelkinError(
+            f"{path} is divided into {', '.join(parts)}: expected to hear which; give it as split"
+        )
+
+
+def _is_whole(name: str, origin: Origin) -> bool:
+    """Whether no split means all: of CamVid as published, or whose folders are given."""
+    if name != "camvid" or any(origin.format_and_path[1].glob("*annot/")):
+        return False
+    published = origin.format_and_path[1] / "LabeledApproved_full"
+    return origin.masks is not None or published.is_dir()
+
+
 def is_class_maps(origin: Origin, target: Target, *, class_maps: bool = False) -> bool:
     """Whether the data set is taken as class maps: where it has nothing else, or it is asked for.
 
