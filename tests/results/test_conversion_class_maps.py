@@ -44,6 +44,9 @@ def test_labels_come_back(name: str, background: bool, size_hw: tuple[int, int],
         after = CLASS_MAP_WRITERS[name].read(Path(folder) / "set")
         first = len(after.class_names) - len(names)
         assert after.class_names[first:] == names
+        added = "class 'background' was added as 0, and all others moved up by one"
+        assert (added in report.notes) == (added in report.as_text()) == bool(first)
+        assert bool(first) == (name == "coco" and not background)
         expected = np.where(labels == IGNORE, IGNORE, labels + first)
         np.testing.assert_array_equal(after[0].labels, expected)
     assert not report.changed
