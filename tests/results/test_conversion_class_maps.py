@@ -55,6 +55,49 @@ def test_labels_come_back(name: str, background: bool, size_hw: tuple[int, int],
     assert report.lossless or (name == "voc" and report.images == ["a"])
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.sampled_from([1, 2, 16, 254, 255, 256, 257, 700]),
+    sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_index_pngs_hold_any_number_of_classes(
+    count: int, sizes: list[tuple[int, int]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    names = tuple(f"class {n}" for n in range(count))
+    if count > IGNORE:
+        names = (*names[:IGNORE], "", *names[IGNORE:])
+    # Labels at both ends, where they wrap, as often as those between.
+    known = [n for n, name in enumerate(names) if name]
+    values = np.array([0, known[-1], IGNORE, *rng.choice(known, 3)])
+    samples = [
+        Sample(rng.integers(0, 256, (*size, 3), np.uint8), rng.choice(values, size), f"s{n}")
+        for n, size in enumerate(sizes)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        assert converted_maps(Memory(samples, names), "pngs", Path(folder) / "set").lossless
+        read = open_semantic_source(f"pngs:{folder}/set")
+        assert read.class_names == names
+        assert read.names == [sample.name for sample in samples]
+        for index, sample in enumerate(samples):
+            np.testing.assert_array_equal(read[index].labels, sample.labels)
+            np.testing.assert_array_equal(read[index].image, sample.image)
+
+
+@settings(max_examples=30, deadline=None)
+@given(names=st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=4, unique=True))
+def test_class_names_come_back_or_are_refused(names: list[str]) -> None:
+    source = Memory([Sample(picture((1, 1)), np.array([[0]]), "a")], tuple(names))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            converted_maps(source, "pngs", Path(folder) / "set")
+        except PixelkinError:
+            assert not (Path(folder) / "set").exists()
+        else:
+            assert open_semantic_source(f"pngs:{folder}/set").class_names == tuple(names)
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_what_is_said_to_be_lost_equals_loops(seed: int) -> None:
@@ -135,7 +178,10 @@ def test_voc_opens_with_the_names_that_were_written(tmp_path: Path) -> None:
     ("labels", "names", "format", "message"),
     [
         ([[3]], ("x", "y"), "pngs", "a has label 3: expected 0 to 1 or 255"),
+        ([[-1]], ("x", "y"), "pngs", "a has label -1"),
         ([[0]], ("x", "y\nz"), "pngs", "cannot stand in a line"),
+        ([[0]], ("x", "y", "x"), "pngs", "has 'x' twice"),
+        ([[0]], tuple(map(str, range(256))), "pngs", "says ignore: 255, and 255 is '255'"),
         ([[0]], tuple(map(str, range(256))), "voc", "at most 255, as VOC's 8 bits"),
         ([[0]], tuple(map(str, range(256))), "coco", "at most 255"),
     ],
