@@ -185,7 +185,9 @@ def judge(ask: Asked, photos: Subset[Sample]) -> dict[str, Any]:
         for name, labels in ask(sample, classes).items():
             counts[name].update(sample.labels, labels)
     return {
-        name: values_of(matrix.compute()) for name, matrix in counts.items() if matrix.counts.any()
+        name: values_of(found)
+        for name, matrix in counts.items()
+        if (found := matrix.compute()).any()
     }
 
 

@@ -23,8 +23,9 @@ from pixelkin.checking.report import Progress, Report, no_progress
 from pixelkin.checking.semantic_png import check_semantic_png
 from pixelkin.checking.semantic_png import folder_pairs as map_folder_pairs
 from pixelkin.checking.yolo_seg import check_yolo_seg, folder_pairs
-from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes
+from pixelkin.data.class_maps.index_png import Classes
 from pixelkin.data.class_maps.place import Place
+from pixelkin.data.class_maps.png_folders import png_class_lists
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
 from pixelkin.data.instances.sources import recognised, the_one_format
 from pixelkin.errors import PixelkinError
@@ -208,8 +209,7 @@ def _refuse_unfit(name: str, place: Place) -> None:
 
 def _lists_classes(place: Place) -> bool:
     """Whether index PNGs have a list of classes, where the loader looks."""
-    folders = [place.path, *((place.masks, place.masks.parent) if place.masks else ())]
-    return place.classes is not None or any((one / CLASSES_FILE).is_file() for one in folders)
+    return place.classes is not None or bool(png_class_lists(place.path, place.images, place.masks))
 
 
 def _format_at(place: Place) -> str:

@@ -20,7 +20,8 @@ from pixelkin.checking.files import (
 )
 from pixelkin.checking.regions import TINY_PX, check_mask_parts
 from pixelkin.checking.report import Progress, Report
-from pixelkin.data.class_maps.index_png import draws_unknown
+from pixelkin.data.class_maps.index_png import CLASSES_FILE, draws_unknown
+from pixelkin.data.instances.voc import voc_object_values
 from pixelkin.data.reading import IMAGE_SUFFIXES, read_index_png, read_indices
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
@@ -37,11 +38,11 @@ _ONE_OBJECT = "number the regions 1, 2, 3, … where they are several objects"
 _ID_255 = f"renumber this object: {IGNORE} means unknown in every depth, so it is left out"
 _TINY = "erase the stray pixels, or draw the object"
 _BOX = "see whether mask and annotation are of the same image and of the same object"
-_CLASS = f"write classes 0 … 20, or {IGNORE} for the outline"
+_CLASS = f"write classes 0 … 20, or those of {CLASSES_FILE}, or {IGNORE} for the outline"
+_VOC_LIST = "write background first, of value 0, and the classes of objects after it"
 _TWO_CLASSES = "paint each object with one class in SegmentationClass"
 _OVERLAY = "draw the same outlines in SegmentationClass and SegmentationObject"
 
-_VOC_CLASSES = 20
 _PENN_BOX = re.compile(r"Bounding box for object (\d+).*?: \((\d+), (\d+)\) - \((\d+), (\d+)\)")
 _BOX_PX = 3
 
@@ -266,6 +267,7 @@ def check_voc(root: Path, report: Report, each: Progress) -> None:
     folders = IndexFolders(
         root / "JPEGImages", root / "SegmentationObject", all_masked=False, void=True
     )
+    known = _voc_values(root, report)
     for stem, objects in check_index_png(folders, report, each).items():
         path = root / "SegmentationClass" / f"{stem}.png"
         if not path.is_file():
@@ -273,13 +275,28 @@ def check_voc(root: Path, report: Report, each: Progress) -> None:
             continue
         classes = check_mask_file(path, ImageFacts(path, objects.shape), report, void=True)
         if classes is not None and classes.shape == objects.shape:
-            _compare_voc(report.place(path), classes, objects, report)
+            _compare_voc(report.place(path), classes, objects, known, report)
+
+
+def _voc_values(root: Path, report: Report) -> set[int]:
+    """The values that maps of classes may hold; all where the list of classes is faulty."""
+    try:
+        values = voc_object_values(root)
+    except PixelkinError as error:
+        path = root / CLASSES_FILE
+        report.error(report.place(path), str(error).removeprefix(f"{path} "), fix=_VOC_LIST)
+        return {*range(IGNORE + 1)}
+    return {*values.names, values.ignored_value}
 
 
 def _compare_voc(
-    where: str, classes: Int64[np.ndarray, "h w"], objects: Int64[np.ndarray, "h w"], report: Report
+    where: str,
+    classes: Int64[np.ndarray, "h w"],
+    objects: Int64[np.ndarray, "h w"],
+    known: set[int],
+    report: Report,
 ) -> None:
-    wrong = sorted(set(np.unique(classes).tolist()) - {*range(_VOC_CLASSES + 1), IGNORE})
+    wrong = sorted(set(np.unique(classes).tolist()) - known)
     if wrong:
         report.error(where, f"holds the class {wrong[0]}", fix=_CLASS)
     for number in np.unique(objects[(objects != 0) & (objects != IGNORE)]).tolist():

@@ -27,7 +27,7 @@ from pixelkin.data.class_maps.index_png import (
     odd_depths,
     read_class_map,
 )
-from pixelkin.data.class_maps.sources import MASK_FOLDERS, MASK_SUFFIXES
+from pixelkin.data.class_maps.png_folders import MASK_FOLDERS, MASK_SUFFIXES
 from pixelkin.data.reading import IMAGE_SUFFIXES
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE

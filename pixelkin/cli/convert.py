@@ -25,9 +25,10 @@ class Reading:
     Attributes:
         images: folder of the images, where it does not lie beside the annotations.
         masks: folder of masks or label files, of formats that have one.
-        split: part of the data set that its own lists or folders name, such as val.
-        class_maps: take a class for every pixel; instances are painted, category + 1 over
-            background 0.
+        split: part of the data set that its own lists or folders name, such as val; to be given
+            where there are several, since one is converted at a time.
+        class_maps: take a class for every pixel; of formats that hold instances alone these are
+            painted, category + 1 over background 0.
     """
 
     images: Path | None = None
@@ -76,6 +77,8 @@ def convert(
     trust.
 
     Example: pixelkin convert coco:instances.json yolo:out --images photos
+
+    Example: pixelkin convert camvid:CamVid pngs:out --split train
 
     Example: pixelkin convert weights.pth folder
 

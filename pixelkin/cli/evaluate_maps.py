@@ -113,7 +113,7 @@ def _write(out: Path, name: str, evaluation: Any, document: dict[str, Any]) -> N
 
     out.mkdir(parents=True, exist_ok=True)
     atomic_write(out / "measures.json", json_text.dumps(document, indent=1) + "\n")
-    picture = confusion_picture(evaluation.confusion.counts, evaluation.class_names)
+    picture = confusion_picture(evaluation.confusion.compute(), evaluation.class_names)
     stem = "_".join(part for part in Path(name).parts if part not in ("/", "..", "."))
     with atomic_path(out / f"confusion_{stem}.png") as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
-from pixelkin.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 
 CODE_WIDTHS = (64, 128, 256)
 """Channels taken from the three levels in the authors' code, whose scores were published."""

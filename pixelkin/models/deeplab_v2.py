@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 from pixelkin.models.semantic_network import AnySizeNetwork, SemanticNetwork
 from pixelkin.models.separable import atrous_conv
 from pixelkin.models.timm_segmentation import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     named_backbone,
     timm_normalisation,
 )

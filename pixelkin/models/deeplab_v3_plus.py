@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 from pixelkin.models.deeplab_v2 import check_output_stride, crop, pad_to_grid, resize_grid
 from pixelkin.models.semantic_network import AnySizeNetwork
 from pixelkin.models.separable import SeparableConv, atrous_conv
 from pixelkin.models.timm_segmentation import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     named_backbone,
     timm_normalisation,
 )

@@ -13,11 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 from pixelkin.models.semantic_network import AnySizeNetwork, check_size
 from pixelkin.models.upsampling import fill_bilinear
 from pixelkin.models.vgg16 import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     WIDTHS,
     fill,
     load_convolutions,

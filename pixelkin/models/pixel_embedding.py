@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pixelkin.models.backbone import TimmBackbone
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 from pixelkin.models.heads import EmbeddingHead, join_positions
 from pixelkin.structures import Fields
 
@@ -119,8 +120,8 @@ def paper_network(*, pretrained: bool = False) -> PixelEmbeddingNet:
         backbone,
         LastLevel(),
         EmbeddingHead(backbone.channels[-1] + 3, hidden=256, dimensions=128),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
         positions=True,
     )
 

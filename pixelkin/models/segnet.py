@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 from pixelkin.models.semantic_network import check_size
 from pixelkin.models.vgg16 import (
     DEPTHS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     WIDTHS,
     load_convolutions,
     start_as_he,

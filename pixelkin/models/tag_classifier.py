@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pixelkin.errors import PixelkinError
 from pixelkin.models.affinity_net import check_divisible
 from pixelkin.models.backbone import TimmBackbone
-from pixelkin.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 
 
 class TagClassifier(nn.Module):

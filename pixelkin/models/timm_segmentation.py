@@ -26,12 +26,11 @@ from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
 from pixelkin.models.backbone import TimmBackbone
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 from pixelkin.models.instance_embedding import TopDown
 from pixelkin.models.pixel_embedding import pad_to_multiple
 from pixelkin.models.semantic_network import AnySizeNetwork
 from pixelkin.models.upsampling import bilinear_upsampling
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 STRIDES, WIDTHS = (4, 8, 16, 32), (48, 64, 96, 128)
 """Of the small network's decoder, fine to coarse."""

@@ -17,15 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pixelkin.errors import PixelkinError
+from pixelkin.models.channels import LUMA
 
 MARGIN_PX = 92
 """What 18 unpadded 3×3 convolutions at four scales take from each side."""
 
 SMALLEST_PX = 188
 """Height and width of the smallest input; its result has 4."""
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of R, G and B in a grey value (ITU-R BT.601)."""
 
 
 class UNet(nn.Module):

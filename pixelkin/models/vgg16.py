@@ -19,9 +19,6 @@ DEPTHS = (2, 2, 3, 3, 3)
 WIDTHS = (64, 128, 256, 512, 512)
 """Channels of each stage."""
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 def vgg_stages(
     widths: tuple[int, ...] = WIDTHS, *, batch_norm: bool = False, in_channels: int = 3

@@ -24,7 +24,7 @@ from pixelkin.grouping.boundary_affinity import TRAINING_RADIUS_CELLS
 from pixelkin.losses.affinity import affinity_labels
 from pixelkin.losses.irnet import IRNET_WEIGHTS, irnet_losses
 from pixelkin.models.backbone import TimmBackbone, freeze_batch_norm
-from pixelkin.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from pixelkin.models.channels import IMAGENET_MEAN, IMAGENET_STD
 from pixelkin.models.irnet import IRNet, measure_displacement_mean
 from pixelkin.structures import Batch, Sample
 from pixelkin.trainings.backbones import backbone_of

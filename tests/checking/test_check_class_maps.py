@@ -196,6 +196,9 @@ def test_lists_of_parts_that_differ_and_a_list_that_counts_the_unknown(tmp_path:
             "lists 4 classes, and train/classes.txt 3: value 1 is 'car' here and 'sky' there",
         )
     ]
+    # Lists in the parts show what it is, too.
+    for data in (tmp_path, Path(f"pngs:{tmp_path}")):
+        assert check_data(data)[0] == "pngs-classes"
     root = write_maps(tmp_path / "own", "0: road\n1: sky\n2: car\n255: void\n")
     void = only_problem(root)
     assert (void.where, void.severity) == ("classes.txt", "warning")

@@ -226,6 +226,17 @@ def test_voc_objects_of_no_or_of_two_classes(tmp_path: Path) -> None:
         assert any(what in p.what for p in problems_of(root)), what
 
 
+def test_voc_objects_have_the_classes_of_the_list(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    listed = root / "classes.txt"
+    listed.write_text("".join(f"class {n}\n" for n in range(21)))
+    assert problems_of(root) == []
+    listed.write_text("".join(f"class {n}\n" for n in range(20)))
+    assert only_problem(root).what == "holds the class 20"
+    listed.write_text("15: person\n20: screen\n")
+    assert "lists no value 0" in only_problem(root).what
+
+
 def test_voc_maps_of_void_alone_are_sound_in_its_palette(tmp_path: Path) -> None:
     root = write_voc(tmp_path)
     write_picture(root / "JPEGImages" / "b.jpg", 3)

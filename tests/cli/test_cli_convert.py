@@ -1,15 +1,19 @@
 """`pixelkin convert`: data sets from one format to another, and state dicts as before."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clip_commands import one_line
+from PIL import Image
 from small_sets import coco_content, write_coco, write_nuclei, write_pngs, write_yolo
+from tiny_class_map_sets import CLASS_MAP_SETS
 
 from pixelkin.cli import main
-from pixelkin.data.class_maps.sources import open_semantic_source
+from pixelkin.data.class_maps.camvid import CAMVID_COLOURS
+from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, open_semantic_source
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.instances.penn_fudan import PennFudan
@@ -131,6 +135,87 @@ def test_instances_are_painted_where_asked(tmp_path: Path) -> None:
     run(f"panoptic:{tmp_path / 'pan'}", f"pngs:{tmp_path / 'back'}", "--class-maps", "--strict")
     back = open_semantic_source(f"pngs:{tmp_path / 'back'}")
     np.testing.assert_array_equal(back[1].labels, expected)
+
+
+def mkdir(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_maps(root: Path, values: tuple[int, ...], classes: str = "") -> None:
+    for folder in ("images", "masks"):
+        mkdir(root / folder)
+    for value in values:
+        Image.new("RGB", (6, 4), (value, 0, 0)).save(root / "images" / f"{value}.png")
+        Image.new("L", (6, 4), value).save(root / "masks" / f"{value}.png")
+    if classes:
+        (root / "classes.txt").write_text(classes)
+
+
+def test_class_maps_without_a_list_are_refused_not_merged(tmp_path: Path, capsys) -> None:
+    write_maps(tmp_path / "set", (1, 2))
+    out = tmp_path / "out"
+    message = one_line(capsys, "convert", f"pngs:{tmp_path / 'set'}", f"pngs:{out}", "--class-maps")
+    assert "no class list: expected" in message
+    assert not out.exists()
+
+
+def test_parts_of_class_maps_are_converted_by_name(tmp_path: Path, capsys) -> None:
+    for part, values in (("train", (1, 2)), ("val", (2, 0))):
+        write_maps(tmp_path / "set" / part, values, "road\nsky\ncar\n")
+    spec, out = f"pngs:{tmp_path / 'set'}", tmp_path / "out"
+    for options in ([], ["--class-maps"]):
+        capsys.readouterr()
+        message = one_line(capsys, "convert", spec, f"pngs:{out}", *options)
+        assert "divided into train, val: expected to hear which" in message
+        run(spec, f"pngs:{out}", "--split", "val", "--strict", *options)
+        maps = open_semantic_source(f"pngs:{out}")
+        assert (maps.names, maps.class_names) == (["0", "2"], ("road", "sky", "car"))
+        assert [int(maps[n].labels[0, 0]) for n in range(2)] == [0, 2]
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in CLASS_MAP_SETS if SEMANTIC_FORMATS[one].parts and one != "pngs"]
+)
+def test_a_set_of_several_parts_is_not_cut_down_to_one_unasked(
+    name: str, tmp_path: Path, capsys
+) -> None:
+    root, out = tmp_path / "set", tmp_path / "out"
+    CLASS_MAP_SETS[name](root)
+    parts = SEMANTIC_FORMATS[name].part_names(root)
+    assert len(parts) == 2
+    for options in ([], ["--class-maps"]):
+        message = one_line(capsys, "convert", f"{name}:{root}", f"pngs:{out}", *options)
+        assert f"is divided into {', '.join(parts)}: expected to hear which; give" in message
+    assert not out.exists()
+    run(f"{name}:{root}", f"pngs:{out}", "--class-maps", "--split", parts[1])
+    assert losses(out)["stills"] == 1
+
+
+def test_camvid_as_published_is_one_whole(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4)).save(mkdir(tmp_path / "set/701_StillsRaw_full") / "a.png")
+    sky = Image.new("RGB", (6, 4), CAMVID_COLOURS["Sky"])
+    sky.save(mkdir(tmp_path / "set/LabeledApproved_full") / "a_L.png")
+    # Folders of another use have the names of parts.
+    for part in ("train", "val"):
+        mkdir(tmp_path / "set" / part)
+    run(f"camvid:{tmp_path / 'set'}", f"pngs:{tmp_path / 'out'}", "--strict")
+    assert losses(tmp_path / "out")["stills"] == 1
+
+
+def test_voc_without_objects_is_one_of_class_maps(tmp_path: Path, capsys) -> None:
+    source = write_coco(tmp_path, coco_content())
+    run(f"coco:{source}", f"voc:{tmp_path / 'voc'}", "--class-maps")
+    run(f"voc:{tmp_path / 'voc'}", f"pngs:{tmp_path / 'maps'}", "--strict")
+    maps = open_semantic_source(f"pngs:{tmp_path / 'maps'}")
+    assert maps.class_names == ("background", "cat", "dog")
+    capsys.readouterr()
+    assert main(["check", f"voc:{tmp_path / 'voc'}"]) == 0
+    assert "cat" in (printed := capsys.readouterr().out)
+    assert "aeroplane" not in printed
+    message = one_line(capsys, "convert", f"voc:{tmp_path / 'voc'}", f"yolo:{tmp_path / 'x'}")
+    assert "yolo holds no class maps" in message
 
 
 def test_wrong_command_lines_are_one_line(tmp_path: Path, capsys) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pixelkin.errors import PixelkinError
-from pixelkin.models.unet import LUMA, UNet, centre_crop
+from pixelkin.models.channels import LUMA
+from pixelkin.models.unet import UNet, centre_crop
 
 SMALLEST = UNet(1, channels=1)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pixelkin.data.class_maps.camvid import CamVid
 from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.sources import open_semantic_source
-from pixelkin.data.class_maps.voc import VOC_SEMANTIC_CLASSES
+from pixelkin.data.class_maps.voc import VOC_SEMANTIC_CLASSES, VocSemantic
 from pixelkin.data.source import Subset
 from pixelkin.errors import PixelkinError
 from pixelkin.results.conversion.class_formats import CLASS_MAP_WRITERS
@@ -44,12 +44,58 @@ def test_labels_come_back(name: str, background: bool, size_hw: tuple[int, int],
         after = CLASS_MAP_WRITERS[name].read(Path(folder) / "set")
         first = len(after.class_names) - len(names)
         assert after.class_names[first:] == names
+        added = "class 'background' was added as 0, and all others moved up by one"
+        assert (added in report.notes) == (added in report.as_text()) == bool(first)
+        assert bool(first) == (name == "coco" and not background)
         expected = np.where(labels == IGNORE, IGNORE, labels + first)
         np.testing.assert_array_equal(after[0].labels, expected)
     assert not report.changed
     assert not report.vanished
     assert not report.unknown
     assert report.lossless or (name == "voc" and report.images == ["a"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.sampled_from([1, 2, 16, 254, 255, 256, 257, 700]),
+    sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_index_pngs_hold_any_number_of_classes(
+    count: int, sizes: list[tuple[int, int]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    names = tuple(f"class {n}" for n in range(count))
+    if count > IGNORE:
+        names = (*names[:IGNORE], "", *names[IGNORE:])
+    # Labels at both ends, where they wrap, as often as those between.
+    known = [n for n, name in enumerate(names) if name]
+    values = np.array([0, known[-1], IGNORE, *rng.choice(known, 3)])
+    samples = [
+        Sample(rng.integers(0, 256, (*size, 3), np.uint8), rng.choice(values, size), f"s{n}")
+        for n, size in enumerate(sizes)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        assert converted_maps(Memory(samples, names), "pngs", Path(folder) / "set").lossless
+        read = open_semantic_source(f"pngs:{folder}/set")
+        assert read.class_names == names
+        assert read.names == [sample.name for sample in samples]
+        for index, sample in enumerate(samples):
+            np.testing.assert_array_equal(read[index].labels, sample.labels)
+            np.testing.assert_array_equal(read[index].image, sample.image)
+
+
+@settings(max_examples=30, deadline=None)
+@given(names=st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=4, unique=True))
+def test_class_names_come_back_or_are_refused(names: list[str]) -> None:
+    source = Memory([Sample(picture((1, 1)), np.array([[0]]), "a")], tuple(names))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            converted_maps(source, "pngs", Path(folder) / "set")
+        except PixelkinError:
+            assert not (Path(folder) / "set").exists()
+        else:
+            assert open_semantic_source(f"pngs:{folder}/set").class_names == tuple(names)
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,11 +162,26 @@ def test_voc_opens_as_voc(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read[0].labels, labels)
 
 
+def test_voc_opens_with_the_names_that_were_written(tmp_path: Path) -> None:
+    """Also more classes than VOC has; the proof reads them as a user does."""
+    names = tuple(f"class {n}" for n in range(255))
+    labels = np.array([[0, 254, IGNORE], [21, 0, 0]])
+    converted_maps(Memory([Sample(picture((2, 3)), labels, "a")], names), "voc", tmp_path / "set")
+    for spec in (tmp_path / "set", f"voc:{tmp_path / 'set'}"):
+        read = open_semantic_source(spec)
+        assert read.class_names == names
+        np.testing.assert_array_equal(read[0].labels, labels)
+    assert isinstance(CLASS_MAP_WRITERS["voc"].read(tmp_path / "set"), VocSemantic)
+
+
 @pytest.mark.parametrize(
     ("labels", "names", "format", "message"),
     [
         ([[3]], ("x", "y"), "pngs", "a has label 3: expected 0 to 1 or 255"),
+        ([[-1]], ("x", "y"), "pngs", "a has label -1"),
         ([[0]], ("x", "y\nz"), "pngs", "cannot stand in a line"),
+        ([[0]], ("x", "y", "x"), "pngs", "has 'x' twice"),
+        ([[0]], tuple(map(str, range(256))), "pngs", "says ignore: 255, and 255 is '255'"),
         ([[0]], tuple(map(str, range(256))), "voc", "at most 255, as VOC's 8 bits"),
         ([[0]], tuple(map(str, range(256))), "coco", "at most 255"),
     ],

@@ -12,12 +12,13 @@ from pixelkin.data.class_maps.ccp import CcpSemantic
 from pixelkin.data.class_maps.cityscapes import CityscapesSemantic
 from pixelkin.data.class_maps.coco_stuff_json import open_coco_stuff
 from pixelkin.data.class_maps.from_instances import PaintedClasses
-from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes, SemanticPng, read_class_list
+from pixelkin.data.class_maps.index_png import Classes, read_class_list
 from pixelkin.data.class_maps.kitti import KittiSemantic
 from pixelkin.data.class_maps.lits import WINDOW_HU, Lits, LitsTarget
 from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.pascal_context import PascalContext
 from pixelkin.data.class_maps.place import Place
+from pixelkin.data.class_maps.png_folders import PNGS
 from pixelkin.data.class_maps.pratheepan import Pratheepan
 from pixelkin.data.class_maps.scene_parse import SceneParse150
 from pixelkin.data.class_maps.semantic_format import Maker, SemanticFormat
@@ -30,17 +31,9 @@ from pixelkin.data.instances.sources import (
     has_all,
     layouts_at,
     open_source,
-    part_folder,
     the_one_format,
 )
-from pixelkin.data.reading import images_by_stem
 from pixelkin.data.source import SemanticSource
-
-MASK_FOLDERS = ("masks", "labels", "annotations")
-"""What people call the folder of the maps beside `images`."""
-
-MASK_SUFFIXES = ("", "_mask", "_label")
-"""What may follow the image's stem in the name of a map."""
 
 
 def _of_split(make: Callable[..., SemanticSource], **options: object) -> Maker:
@@ -51,41 +44,6 @@ def _of_split(make: Callable[..., SemanticSource], **options: object) -> Maker:
         return place.of_split(make, **options)
 
     return opened
-
-
-def _pngs(place: Place) -> SemanticSource:
-    place.only("images", "masks", "split", "classes")
-    images, masks = png_folders(place.path, place.images, place.masks, place.split)
-    classes = place.classes
-    if classes is None and (place.path / CLASSES_FILE).is_file():
-        classes = place.path / CLASSES_FILE
-    suffix = mask_suffix(images, masks)
-    return SemanticPng(images, masks, classes=classes, mask_suffix=suffix)
-
-
-def png_folders(
-    root: Path, images: Path | None = None, masks: Path | None = None, split: str | None = None
-) -> tuple[Path, Path]:
-    """Folders of images and of maps, `masks`, `labels` or `annotations`, of a data set or a split.
-
-    Raises:
-        PixelkinError: there are none, or the data set is divided and no split is given.
-    """
-    if images is None:
-        images = part_folder(root, "images", split)
-    if masks is None:
-        kinds = [
-            kind for kind in MASK_FOLDERS if (root / kind).is_dir() or any(root.glob(f"*/{kind}/"))
-        ]
-        masks = part_folder(root, kinds[0] if kinds else MASK_FOLDERS[0], split)
-    return images, masks
-
-
-def mask_suffix(images: Path, masks: Path) -> str:
-    """What follows the image's stem in the names of maps: nothing, `_mask` or `_label`."""
-    stem = next(iter(images_by_stem(images)))
-    fitting = (one for one in MASK_SUFFIXES if (masks / f"{stem}{one}.png").is_file())
-    return next(fitting, "")
 
 
 def _camvid(place: Place) -> SemanticSource:
@@ -154,16 +112,6 @@ def _camvid_lies_in(folder: Path) -> bool:
     return segnet or (folder / "LabeledApproved_full").is_dir()
 
 
-def _pngs_lie_in(folder: Path) -> bool:
-    # Without the list nothing tells classes from instances; with labels of text it is YOLO's.
-    maps = (
-        pattern
-        for kind in MASK_FOLDERS
-        for pattern in (f"{kind}/*.png", f"{kind}/*/*.png", f"*/{kind}/*.png")
-    )
-    return (folder / CLASSES_FILE).is_file() and any(any(folder.glob(one)) for one in maps)
-
-
 # Main holds a list for every class too.
 _CONTEXT_PARTS = (
     "ImageSets/SegmentationContext/*.txt",
@@ -174,12 +122,7 @@ _STUFF_JSON = "annotations/stuff_*.json"
 _BDD_100K = ("images/100k/*/",)
 
 SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
-    "pngs": SemanticFormat(
-        _pngs,
-        "images/, masks/ with one index PNG per image, and classes.txt with one name a line",
-        _pngs_lie_in,
-        parts=("images/*/", "*/images/"),
-    ),
+    "pngs": PNGS,
     "camvid": SemanticFormat(
         _camvid,
         "<split>/ and <split>annot/, or 701_StillsRaw_full/ and LabeledApproved_full/",
@@ -322,7 +265,7 @@ PAINTED_FORMATS: dict[str, SemanticFormat] = {
     name: SemanticFormat(
         _painted(name),
         LAYOUTS[name],
-        parts=SEMANTIC_FORMATS["pngs"].parts if name == "yolo" else (),
+        parts=PNGS.parts if name == "yolo" else (),
     )
     for name in FORMATS
     if name not in SEMANTIC_FORMATS

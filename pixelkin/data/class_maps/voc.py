@@ -22,8 +22,8 @@ from pixelkin.data.class_maps.files import (
     one_still,
     read_byte_indices,
 )
-from pixelkin.data.class_maps.index_png import draws_unknown
-from pixelkin.data.instances.voc import VOC_CLASSES, listed_names, require_files
+from pixelkin.data.class_maps.index_png import CLASSES_FILE, FIX_CLASSES, draws_unknown
+from pixelkin.data.instances.voc import VOC_CLASSES, listed_names, require_files, voc_values
 from pixelkin.data.reading import decoded, refuse_binary, require_folder, require_size
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
@@ -34,7 +34,6 @@ VOC_SEMANTIC_CLASSES = ("background", *VOC_CLASSES)
 _VOC_LAYOUT = "the VOC layout: JPEGImages, SegmentationClass and ImageSets/Segmentation"
 _SBD_LAYOUT = "the SBD layout: img/<name>.jpg, cls/<name>.mat and <split>.txt"
 _LAST = len(VOC_CLASSES)
-_TABLE = class_table(range(_LAST + 1), ignored=(IGNORE,))
 _SBD_TABLE = class_table(range(_LAST + 1))
 
 
@@ -42,15 +41,17 @@ class VocSemantic(ClassMapFiles):
     """The images of a split of VOC (1,464 of train, 1,449 of val); 255, the outlines, is `IGNORE`.
 
     Args:
-        root: folder that holds `JPEGImages`, as `VOCdevkit/VOC2012`.
+        root: folder that holds `JPEGImages`, as `VOCdevkit/VOC2012`; where `classes.txt` lies in
+            it, that names the classes in place of VOC's own, see `voc_values`.
         split: a list in `ImageSets/Segmentation`: `"train"`, `"val"`, `"trainval"`, or one that
             was put there, such as `"trainaug"`.
         masks: folder of the index PNGs, `SegmentationClass` in `root` where None.
 
     Raises:
-        PixelkinError: a folder, or a file of an image, is missing, or the split is unknown; on
-            reading, a file is corrupt or no index PNG, sizes differ, a pixel is no class, or a map
-            holds nothing but 0 and 255 without VOC's palette, which draws 255 as unknown.
+        PixelkinError: a folder, or a file of an image, is missing, the split is unknown, or the
+            class list is faulty; on reading, a file is corrupt or no index PNG, sizes differ, a
+            pixel is no class, or a map holds nothing but 0 and 255 without VOC's palette, which
+            draws 255 as unknown.
     """
 
     def __init__(
@@ -67,13 +68,17 @@ class VocSemantic(ClassMapFiles):
         names = listed_names(lists, split)
         files = {name: (images / f"{name}.jpg", maps / f"{name}.png") for name in names}
         files = listed_files(files, lists / f"{split}.txt")
-        super().__init__(files, VOC_SEMANTIC_CLASSES)
+        self._values = voc_values(base)
+        self._remedy = FIX_CLASSES if (base / CLASSES_FILE).is_file() else REMEDY
+        super().__init__(files, self._values.class_names)
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
-        values = read_byte_indices(path, size_hw=size_hw)
-        if not draws_unknown(path):
-            refuse_binary(values, path, remedy=REMEDY)
-        return classes_of(values, _TABLE, path, expected=f"0 to {_LAST} and {IGNORE}")
+        stored = read_byte_indices(path, size_hw=size_hw)
+        known = self._values
+        unsaid = known.ignore is None and IGNORE not in known.names
+        if unsaid and not draws_unknown(path):
+            refuse_binary(stored, path, remedy=self._remedy)
+        return classes_of(stored, known.table, path, expected=known.expected, remedy=self._remedy)
 
 
 class SbdSemantic(ClassMapFiles):

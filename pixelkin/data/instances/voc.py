@@ -14,7 +14,12 @@ import numpy as np
 from jaxtyping import Int64
 from scipy.io import loadmat
 
-from pixelkin.data.class_maps.index_png import draws_unknown
+from pixelkin.data.class_maps.index_png import (
+    CLASSES_FILE,
+    ClassValues,
+    class_values,
+    draws_unknown,
+)
 from pixelkin.data.instances.instance_png import rles_by_id
 from pixelkin.data.reading import (
     decoded,
@@ -50,18 +55,20 @@ class Voc:
     `ignore`.
 
     Args:
-        root: folder that holds `JPEGImages`, as `VOCdevkit/VOC2012`.
+        root: folder that holds `JPEGImages`, as `VOCdevkit/VOC2012`; where `classes.txt` lies in
+            it, that names the classes, see `voc_values`.
         split: a list in `ImageSets/Segmentation`: `"train"`, `"val"` or `"trainval"`.
 
     Raises:
-        PixelkinError: a folder, or a file of an image, is missing, or the split is unknown; on
-            reading, a file is corrupt or no index PNG, sizes differ, an instance has no class or
-            classes have no instance, or a mask holds nothing but 0 and 255 without VOC's palette,
-            which draws 255 as unknown.
+        PixelkinError: a folder, or a file of an image, is missing, the split is unknown, or the
+            class list is faulty or has no background; on reading, a file is corrupt or no index
+            PNG, sizes differ, a pixel is no class, an instance has no class or classes have no
+            instance, or a mask holds nothing but 0 and 255 without VOC's palette, which draws 255
+            as unknown.
     """
 
     names: list[str]
-    class_names: tuple[str, ...] = VOC_CLASSES
+    class_names: tuple[str, ...]
 
     def __init__(self, root: str | os.PathLike[str], split: str = "train") -> None:
         base = Path(root)
@@ -74,6 +81,8 @@ class Voc:
             for name in self.names
         }
         require_files(self._files, lists / f"{split}.txt")
+        self._values = voc_object_values(base)
+        self.class_names = self._values.class_names[1:]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,13 +91,14 @@ class Voc:
         name = self.names[index]
         image_path, classes_path, objects_path = self._files[name]
         image = read_image(image_path)
-        classes = _read_indices(classes_path, image.shape[:2])
+        stored = _read_indices(classes_path, image.shape[:2])
         objects = _read_indices(objects_path, image.shape[:2])
-        strange = classes[(classes > len(VOC_CLASSES)) & (classes != IGNORE)]
+        classes = self._values.table[stored]
+        strange = stored[classes < 0]
         if strange.size:
             raise PixelkinError(
-                f"{classes_path} holds class {strange[0]}: expected 0 to {len(VOC_CLASSES)} and "
-                f"{IGNORE}; {_REMEDY}"
+                f"{classes_path} holds class {strange[0]}: expected {self._values.expected}; "
+                f"{_REMEDY}"
             )
         rles = rles_by_id(objects)
         ignore = rles.pop(IGNORE, None)
@@ -159,6 +169,44 @@ class Sbd:
         return self._files[self.names[index]][0]
 
 
+def voc_values(root: Path) -> ClassValues:
+    """Which value of the maps in VOC's layout means which class.
+
+    Those of `classes.txt` in `root`, as `read_class_list` reads it, background among them; where
+    there is none, background and VOC's 20.
+
+    Raises:
+        PixelkinError: the list is faulty, or names a value that 8 bits do not hold.
+    """
+    path = root / CLASSES_FILE
+    if not path.is_file():
+        return ClassValues(dict(enumerate(("background", *VOC_CLASSES))))
+    values = class_values(path)
+    largest = max(values.names)
+    if largest > IGNORE:
+        raise PixelkinError(
+            f"{path} names value {largest}: expected at most {IGNORE}, as VOC's maps have 8 bits; "
+            "correct it"
+        )
+    return values
+
+
+def voc_object_values(root: Path) -> ClassValues:
+    """`voc_values` where there are objects: value 0 is their background.
+
+    Raises:
+        PixelkinError: the list is faulty, has no value 0, or nothing else.
+    """
+    values = voc_values(root)
+    if 0 not in values.names or len(values.names) < 2:
+        what = f"no value beside 0: {values.names[0]!r}" if 0 in values.names else "no value 0"
+        raise PixelkinError(
+            f"{root / CLASSES_FILE} lists {what}: expected background as 0 and the classes of "
+            "objects after it; correct it"
+        )
+    return values
+
+
 def _read_indices(path: Path, size_hw: tuple[int, ...]) -> Int64[np.ndarray, "h w"]:
     labels = read_indices(path, size_hw=size_hw)[1].astype(np.int64)
     # Objects that are too small or too hard to tell are void; an image may have no other.
@@ -209,7 +257,7 @@ def _majority_classes(
     known = (objects != 0) & (objects != IGNORE) & (classes != 0) & (classes != IGNORE)
     if not known.any():
         return {}
-    counts = np.zeros((objects.max() + 1, len(VOC_CLASSES) + 1), np.int64)
+    counts = np.zeros((objects.max() + 1, classes[known].max() + 1), np.int64)
     np.add.at(counts, (objects[known], classes[known]), 1)
     return {int(i): int(counts[i].argmax()) for i in np.flatnonzero(counts.any(axis=1))}
 

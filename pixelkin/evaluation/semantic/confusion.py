@@ -66,11 +66,6 @@ class ConfusionMatrix:
         """
         self.add(other._counts)
 
-    @property
-    def counts(self) -> Counts:
-        """What `compute` gives."""
-        return self.compute()
-
     def compute(self) -> Counts:
         """Counts so far: rows are true classes, columns predicted ones."""
         return self._counts.copy()

@@ -14,6 +14,7 @@ from pixelkin.data.class_maps.background import background_index
 from pixelkin.data.class_maps.from_instances import PaintedClasses
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, SemanticPng, read_class_list
 from pixelkin.data.class_maps.panoptic import PanopticClasses
+from pixelkin.data.class_maps.voc import VocSemantic
 from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.source import SemanticSource
 from pixelkin.errors import PixelkinError
@@ -125,9 +126,8 @@ class VocMaps(PngMaps):
 
     @staticmethod
     def read(path: Path) -> SemanticSource:
-        """What was written; the reader of VOC itself knows VOC's classes only."""
-        folders = path / "JPEGImages", path / "SegmentationClass"
-        return SemanticPng(*folders, classes=path / CLASSES_FILE)
+        """What was written."""
+        return VocSemantic(path)
 
 
 class _AsRegions(ClassMapWriter):

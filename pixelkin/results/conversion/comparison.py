@@ -142,6 +142,10 @@ def compare_class_maps(
 ) -> None:
     """Add to `report` all that `new` has lost against `old`, as `compare_instances` does."""
     table = _labels_now(old.class_names, new.class_names)
+    if _background_added(old.class_names, new.class_names):
+        report.notes.append(
+            f"class {new.class_names[0]!r} was added as 0, and all others moved up by one"
+        )
     place = {name: index for index, name in enumerate(new.names)}
     for index in each("compare", range(len(old))):
         before, after = old[index], new[_place(place, names[index])]
@@ -161,15 +165,20 @@ def _labels_now(
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Label in the new list of classes by the old label; −1 where it is not there."""
     table = np.full(max(len(old), IGNORE + 1), -1, np.int64)
-    # A background that was added comes first; names may be double.
-    shift = len(new) - len(old)
-    if shift in (0, 1) and tuple(new[shift:]) == tuple(old):
+    # Names may be double.
+    shift = int(_background_added(old, new))
+    if tuple(new[shift:]) == tuple(old):
         table[: len(old)] = np.arange(len(old)) + shift
     else:
         position = {name: index for index, name in enumerate(new)}
         table[: len(old)] = [position.get(name, -1) for name in old]
     table[IGNORE] = IGNORE
     return table
+
+
+def _background_added(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether `new` is `old` after a class for what no region covers, as of instances painted."""
+    return len(new) == len(old) + 1 and tuple(new[1:]) == tuple(old)
 
 
 def _compare_regions(

@@ -18,7 +18,7 @@ from pixelkin.results.conversion.class_formats import (
 )
 from pixelkin.results.conversion.comparison import compare_class_maps, compare_instances
 from pixelkin.results.conversion.instance_formats import INSTANCE_WRITERS
-from pixelkin.results.conversion.opening import Origin, is_class_maps, open_origin
+from pixelkin.results.conversion.opening import Origin, is_class_maps, open_origin, require_part
 from pixelkin.results.conversion.pictures import PictureLayout, Pictures, Placing
 from pixelkin.results.conversion.report import Report
 from pixelkin.results.conversion.targets import Target, check_place, parse_target, require_kind
@@ -55,12 +55,14 @@ def convert_data(
 
     Raises:
         PixelkinError: a format is unknown or cannot hold this; what would be lost or destroyed by
-            writing there; the data set cannot be read, or not be written.
+            writing there; the data set has parts and none is named; it cannot be read, or not be
+            written.
     """
     target = parse_target(to)
     check_place(target, origin.places, force=force)
     maps = is_class_maps(origin, target, class_maps=class_maps)
     require_kind(target, "class maps" if maps else "instances")
+    require_part(origin)
     source: Any = open_origin(origin, target, class_maps=class_maps)
     if not len(source):
         raise PixelkinError(f"{origin.spec} has no still: expected at least one; check its folders")

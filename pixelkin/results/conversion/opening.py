@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelkin.data.class_maps.from_instances import PaintedClasses
-from pixelkin.data.class_maps.index_png import CLASSES_FILE
-from pixelkin.data.class_maps.panoptic import PanopticClasses
+from pixelkin.data.class_maps.png_folders import png_class_lists
 from pixelkin.data.class_maps.sources import (
     SEMANTIC_FORMATS,
     open_semantic_source,
     recognised_semantic,
 )
-from pixelkin.data.instances.coco_panoptic import CocoPanoptic
 from pixelkin.data.instances.sources import FORMATS, format_and_path, open_source, recognised
 from pixelkin.data.source import InstanceSource, SemanticSource
 from pixelkin.errors import PixelkinError
 from pixelkin.results.conversion.targets import WRITTEN, Target
+
+_OBJECTS = {"voc": "SegmentationObject", "sbd": "inst"}
+"""Folder of the objects, of formats whose class maps lie in another."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,39 @@ def open_origin(
     images, masks, split = origin.images, origin.masks, origin.split
     if not is_class_maps(origin, target, class_maps=class_maps):
         return open_source(spec, images=images, masks=masks, split=split)
-    if name in SEMANTIC_FORMATS and (name not in FORMATS or _has_maps(name, path)):
+    if name in SEMANTIC_FORMATS:
         return open_semantic_source(spec, images=images, masks=masks, split=split)
-    source = open_source(spec, images=images, masks=masks, split=split)
-    if isinstance(source, CocoPanoptic):
-        return PanopticClasses(source)
-    return PaintedClasses(source)
+    return PaintedClasses(open_source(spec, images=images, masks=masks, split=split))
+
+
+def require_part(origin: Origin) -> None:
+    """Raise where a data set has several parts and none was named: one alone would be converted.
+
+    `pngs` and `yolo` refuse that themselves.
+    """
+    name, path = origin.format_and_path
+    if origin.split is not None or name == "pngs" or name not in SEMANTIC_FORMATS:
+        return
+    parts = SEMANTIC_FORMATS[name].part_names(path)
+    if len(parts) > 1 and not _is_whole(name, origin):
+        raise PixelkinError(
+            f"{path} is divided into {', '.join(parts)}: expected to hear which; give it as split"
+        )
+
+
+def _is_whole(name: str, origin: Origin) -> bool:
+    """Whether no split means all: of CamVid as published, or whose folders are given."""
+    if name != "camvid" or any(origin.format_and_path[1].glob("*annot/")):
+        return False
+    published = origin.format_and_path[1] / "LabeledApproved_full"
+    return origin.masks is not None or published.is_dir()
 
 
 def is_class_maps(origin: Origin, target: Target, *, class_maps: bool = False) -> bool:
     """Whether the data set is taken as class maps: where it has nothing else, or it is asked for.
 
     A format that has both is taken as what the target can hold, as instances where it can hold
-    both; PNGs beside a list of classes are class maps.
+    both and the data set has objects; PNGs beside a list of classes are class maps.
     """
     name, path = origin.format_and_path
     if class_maps or name not in FORMATS:
@@ -86,12 +107,10 @@ def is_class_maps(origin: Origin, target: Target, *, class_maps: bool = False) -
     if name not in SEMANTIC_FORMATS:
         return False
     if name == "pngs":
-        return _has_maps(name, path)
+        return bool(png_class_lists(path, origin.images, origin.masks))
+    if name in _OBJECTS and not (path / _OBJECTS[name]).is_dir():
+        return True
     return target.format not in WRITTEN["instances"]
-
-
-def _has_maps(name: str, path: Path) -> bool:
-    return name != "pngs" or (path / CLASSES_FILE).is_file()
 
 
 def _recognised(path: Path) -> str:

@@ -5,6 +5,7 @@ import pytest
 from tiny_class_map_sets import CLASS_MAP_SETS, grid, make_camvid, make_voc, picture, text
 
 from pixelkin.data.class_maps.camvid import CAMVID_CLASSES
+from pixelkin.data.class_maps.png_folders import png_class_lists
 from pixelkin.data.class_maps.sources import (
     SEMANTIC_FORMATS,
     open_semantic_source,
@@ -62,6 +63,36 @@ def test_pngs_in_splits_ask_which(tmp_path: Path, layout: str, kind: str) -> Non
     assert open_semantic_source(tmp_path, split="val").names == ["val"]
     with pytest.raises(PixelkinError, match="divided into train, val: expected to hear which"):
         open_semantic_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "listed"),
+    [
+        ("{part}/{kind}", "{part}"),
+        ("{part}/{kind}", "{part}/labels"),
+        ("{kind}/{part}", "labels"),
+        ("{kind}/{part}", "labels/{part}"),
+        ("{kind}", "labels"),
+    ],
+)
+def test_lists_of_classes_are_found_where_the_loader_looks(
+    tmp_path: Path, folder: str, listed: str
+) -> None:
+    for part in ("train", "val"):
+        picture(tmp_path / folder.format(part=part, kind="images") / f"{part}.jpg")
+        grid(tmp_path / folder.format(part=part, kind="labels") / f"{part}.png", 1)
+    # Of something else: no part of the data set.
+    text(tmp_path / "models" / "classes.txt", "cat\n")
+    assert png_class_lists(tmp_path) == []
+    with pytest.raises(PixelkinError, match="shows no known format"):
+        recognised_semantic(tmp_path)
+    for part in ("train", "val"):
+        text(tmp_path / listed.format(part=part) / "classes.txt", "road\nsky\n")
+    wanted = {tmp_path / listed.format(part=part) / "classes.txt" for part in ("train", "val")}
+    assert set(png_class_lists(tmp_path)) == wanted
+    assert recognised_semantic(tmp_path) == "pngs"
+    split = "val" if "{part}" in folder else None
+    assert open_semantic_source(tmp_path, split=split).class_names == ("road", "sky")
 
 
 def test_folders_and_classes_may_be_given(tmp_path: Path) -> None:

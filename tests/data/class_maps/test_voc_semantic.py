@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from pixelkin.data.class_maps.sources import open_semantic_source
 from pixelkin.data.class_maps.voc import VOC_SEMANTIC_CLASSES, SbdSemantic, VocSemantic
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import write_indexed_png
@@ -49,7 +50,7 @@ def test_voc_maps_may_lie_elsewhere_and_have_more_of_what_is_known(tmp_path: Pat
 @pytest.mark.parametrize(
     ("classes", "match"),
     [
-        (np.where(CLASSES == 1, 21, CLASSES), "holds 21 in 1 pixel: expected 0 to 20 and 255"),
+        (np.where(CLASSES == 1, 21, CLASSES), "holds 21 in 1 pixel: expected 0 to 20 .*and 255"),
         (CLASSES[:3], "is 4×3: expected 4×4"),
     ],
 )
@@ -75,6 +76,51 @@ def test_background_and_unknown_alone_are_read_in_the_palette_of_voc(tmp_path: P
     Image.fromarray(map_).save(tmp_path / "SegmentationClass" / f"{NAME}.png")
     with pytest.raises(PixelkinError, match=rf"{NAME}\.png holds no id beside 0 and 255"):
         data[0]
+
+
+def test_a_class_list_in_the_folder_names_the_classes(tmp_path: Path) -> None:
+    map_ = np.array([[0, 1, 2, 255]] * 4, np.uint8)
+    root = write_voc(tmp_path, map_)
+    listed = root / "classes.txt"
+    listed.write_text("Sky\nBuilding\nPole\n")
+    for data in (VocSemantic(root), open_semantic_source(f"voc:{root}")):
+        assert data.class_names == ("Sky", "Building", "Pole")
+        np.testing.assert_array_equal(data[0].labels, map_)
+    # A value that the list leaves out moves the labels after it, and unknown may be another.
+    listed.write_text("0: Sky\n2: Pole\nignore: 1\n")
+    write_voc(tmp_path, np.where(map_ == 255, 2, map_))
+    data = VocSemantic(root)
+    assert data.class_names == ("Sky", "Pole")
+    np.testing.assert_array_equal(data[0].labels, np.array([[0, 255, 1, 1]] * 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("Sky\nBuilding\n", r"\.png holds 2 in 4 pixels: expected 0 to 1 .*; correct the class"),
+        ("Sky\nSky\n", r"classes\.txt has 'Sky' twice"),
+        ("0: Sky\n256: Pole\n", r"classes\.txt names value 256: expected at most 255, as VOC's"),
+    ],
+)
+def test_a_class_list_that_does_not_fit_is_named(tmp_path: Path, text: str, match: str) -> None:
+    root = write_voc(tmp_path, np.array([[0, 1, 2, 255]] * 4, np.uint8))
+    (root / "classes.txt").write_text(text)
+    with pytest.raises(PixelkinError, match=match) as caught:
+        VocSemantic(root)[0]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_list_may_say_what_0_and_255_mean(tmp_path: Path) -> None:
+    map_ = np.where(CLASSES, 255, 0).astype(np.uint8)
+    root = write_voc(tmp_path)
+    Image.fromarray(map_).save(root / "SegmentationClass" / f"{NAME}.png")
+    (root / "classes.txt").write_text("Sky\nPole\n")
+    with pytest.raises(PixelkinError, match="holds no id beside 0 and 255"):
+        VocSemantic(root)[0]
+    (root / "classes.txt").write_text("Sky\nPole\nignore: 255\n")
+    np.testing.assert_array_equal(VocSemantic(root)[0].labels, map_)
+    (root / "classes.txt").write_text("0: Sky\n255: Pole\n")
+    np.testing.assert_array_equal(VocSemantic(root)[0].labels, map_ // 255)
 
 
 def write_sbd(root: Path, segmentation: np.ndarray) -> Path:

@@ -82,6 +82,24 @@ def test_voc_stills_of_void_alone_have_no_object(tmp_path: Path) -> None:
         write_indexed_png(root / folder / "2007_000032.png", void)
 
 
+def test_a_class_list_in_the_folder_names_the_classes(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    listed = root / "classes.txt"
+    listed.write_text("0: background\n13: pony\n15: rider\n21: cart\n")
+    data = Voc(root, "val")
+    assert data.class_names == ("pony", "rider", "cart")
+    assert [data.class_names[one.category] for one in data[0].instances] == ["rider", "pony"]
+    for text, match in (
+        ("0: background\n15: rider\n", "holds class 13: expected 0, 15 "),
+        ("13: pony\n15: rider\n", r"classes\.txt lists no value 0: expected background as 0"),
+        ("road\n", r"classes\.txt lists no value beside 0: 'road'"),
+    ):
+        listed.write_text(text)
+        with pytest.raises(PixelkinError, match=match) as caught:
+            Voc(root, "val")[0]
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("folder", "ids", "match"),
     [
