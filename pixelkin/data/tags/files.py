@@ -25,10 +25,14 @@ _TAG_WORDS = frozenset(
 _YES = frozenset({"1", "1.0", "true", "yes", "x"})
 _NO = frozenset({"0", "0.0", "false", "no", "", "-1"})
 _SEPARATORS = re.compile(r"[;|,\t]")
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 def read_csv(path: str | os.PathLike[str]) -> Listing:
     """Tags from a CSV: comma, semicolon or tab between cells, UTF-8, quotes as spreadsheets write.
+
+    What separates the cells is told by the first line that holds one of them: a tab wherever there
+    is one, and always in a `.tsv`; else whichever comes first, since a list comes after its image.
 
     Three layouts, told apart by their content:
 
@@ -44,7 +48,7 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
     """
     source = Path(path)
     text = _text(source)
-    records = list(_records(text))
+    records = list(_records(text, "\t" if source.suffix.lower() == ".tsv" else _delimiter(text)))
     if not records:
         raise PixelkinError(f"{source} is empty: expected an image and its tags in each line")
     header = [cell.casefold() for cell in records[0][1]]
@@ -83,13 +87,16 @@ def _text(source: Path) -> str:
     return decoded(source, decode, kind="tags file")
 
 
-def _records(text: str) -> Iterator[tuple[int, list[str]]]:
+def _delimiter(text: str) -> str:
+    for line in text.splitlines():
+        found: list[str] = re.findall(r"[,;\t]", _QUOTED.sub("", line))
+        if found:
+            return "\t" if "\t" in found else found[0]
+    return ","
+
+
+def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Number of the first line and stripped cells of every record that is not blank."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t", key=first.count)
-    if delimiter == ";" and "," in first and first.index(",") < first.index(";"):
-        # `a.jpg,dress;bag;belt` is a list within a cell.
-        delimiter = ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     line = 1
     try:

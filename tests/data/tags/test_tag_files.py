@@ -29,6 +29,8 @@ def rows_of(folder, text, *, name="tags.csv"):
         "image\ttags\na.jpg\tdress\tt shirt\nb.jpg\that\n\nc.jpg\t\n",
         "Image;Tag\na.jpg;dress,t shirt\nb.jpg;hat\nc.jpg;\n",
         "a.jpg,dress;t shirt\nb.jpg,hat\nc.jpg,\n",
+        "a.jpg\tdress,t shirt\nb.jpg\that\nc.jpg\n",
+        "a.jpg;dress,t shirt\nb.jpg;hat\nc.jpg\n",
         "\ufeffimage,dress,t shirt,hat\na.jpg,1,1,0\nb.jpg,0,,1\nc.jpg,0,0,0\n",
         "image,dress,t shirt,hat\na.jpg,True,yes,false\nb.jpg,0.0,,1.0\nc.jpg,no,0,0\n",
         "split,tags,image\ntrain,dress;t shirt,a.jpg\ntrain,hat,b.jpg\nval,,c.jpg\n",
@@ -37,6 +39,21 @@ def rows_of(folder, text, *, name="tags.csv"):
 )
 def test_layouts(tmp_path, text):
     assert rows_of(tmp_path, text) == WANTED
+
+
+def test_what_separates_cells_is_told_by_the_first_line_that_has_it(tmp_path):
+    many = ("sea", "sand", "sky")
+    for text in ("a.jpg\tsea,sand,sky", "a.jpg;sea,sand,sky", "a.jpg,sea;sand;sky"):
+        assert rows_of(tmp_path, text) == [("a.jpg", many)]
+    # A name may hold a separator: before a tab, or in quotes.
+    assert rows_of(tmp_path, "1, 2;3.jpg\tsea") == [("1, 2;3.jpg", ("sea",))]
+    assert rows_of(tmp_path, '"1, 2.jpg";sea,sand') == [("1, 2.jpg", ("sea", "sand"))]
+    # A line without a tag tells nothing.
+    assert rows_of(tmp_path, "a.jpg\nb.jpg;sea,sand") == [("a.jpg", ()), ("b.jpg", many[:2])]
+    assert rows_of(tmp_path, "1,2.jpg\n3.jpg\tsea", name="t.TSV") == [
+        ("1,2.jpg", ()),
+        ("3.jpg", ("sea",)),
+    ]
 
 
 def test_one_row_per_pair(tmp_path):
