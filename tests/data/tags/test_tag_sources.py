@@ -133,7 +133,7 @@ def test_ccp_files(tmp_path):
 def test_ccp_data(shared_data):
     root = shared_data / "ccp"
     given, _ = resolve(read_ccp(root, maps=False))
-    both, problems = resolve(read_ccp(root), images=[p.name for p in (root / "photos").iterdir()])
+    both, problems = resolve(read_ccp(root), images=[p.stem for p in (root / "photos").iterdir()])
     assert len(given.by_name) == 223
     assert len(both.by_name) == 707
     counts = dict(zip(both.class_names, both.counts(), strict=True))

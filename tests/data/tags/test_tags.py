@@ -26,7 +26,7 @@ def test_every_fault_is_told_at_once():
     tags, problems = resolve(
         given,
         class_names=["dress", "bag", "hat", "scarf"],
-        images=["a.png", "b.png", "c.png", "d.png", "e.png", "f.png", "g.png"],
+        images=["a", "b", "c", "d", "e", "f", "g"],
     )
     assert tags == Tags(
         ("dress", "bag", "hat", "scarf"),
@@ -100,16 +100,49 @@ def test_images_match_by_their_last_part_where_that_is_unambiguous():
     given = listing(
         ("D:\\old\\a.jpg", ["hat"]), ("x/b.jpg", ["hat"]), ("b.jpg", ["bag"]), ("c", ["bag"])
     )
-    tags, problems = resolve(given, images=["new/a.jpg", "x/b.jpg", "y/b.jpg", "c.v2.jpg"])
+    tags, problems = resolve(given, images=["new/a", "x/b", "y/b", "c.v2"])
     assert tags.by_name == {"new/a": (1,), "x/b": (1,)}
     assert [(one.what, one.severity) for one in problems][:2] == [
-        ("no image b exists", "error"),
+        ("image b may be x/b or y/b", "error"),
         ("no image c exists", "error"),
     ]
 
 
+def test_an_image_that_may_be_several_is_told_with_all_of_them():
+    for many, said in (
+        (3, "0/a, 1/a or 2/a"),
+        (4, "0/a, 1/a or 2 more"),
+        (9, "0/a, 1/a or 7 more"),
+    ):
+        given = listing(("a.jpg", ["hat"]), ("b.jpg", ["bag"]))
+        tags, problems = resolve(given, images=["b", *(f"{one}/a" for one in range(many))])
+        assert tags.by_name == {"b": (0,)}
+        assert told(problems)[0] == (
+            "error", "t.csv:1", f"image a may be {said}", "write it with its folder"
+        )  # fmt: skip
+
+
+def test_a_name_that_ends_like_a_suffix_is_not_stripped_twice():
+    # The files a.jpg.png and b.png.
+    given = listing(("a.jpg.png", ["hat"]), ("b.png", ["bag"]))
+    tags, problems = resolve(given, images=["a.jpg", "b"])
+    assert tags.by_name == {"a.jpg": (1,), "b": (0,)}
+    assert not problems
+    # Where there is no image a, "a.jpg" can only be that one: VOC's a.jpg.xml is called so.
+    given = listing(("a.jpg", ["hat"]), ("a.jpg.png", ["bag"]), ("in/b.jpg", ["hat"]))
+    assert resolve(given, images=["a.jpg", "b"])[0].by_name == {"a.jpg": (0, 1), "b": (1,)}
+    tags, _ = resolve(given, images=["a.jpg", "a"])
+    assert tags.by_name == {"a.jpg": (0,), "a": (1,)}
+
+
+def test_one_tag_twice_by_two_spellings_of_an_image_is_told():
+    given = listing(("old/a.jpg", ["hat"]), ("a.jpg", ["hat"]), ("b", ["bag"]))
+    _, problems = resolve(given, images=["a", "b"])
+    assert told(problems) == [("warning", "t.csv:2", "image a.jpg has tag 'hat' twice", "drop one")]
+
+
 def test_near_image_is_named():
-    _, problems = resolve(listing(("photo_01.jpg", ["hat"])), images=["photo_10.jpg", "qq.jpg"])
+    _, problems = resolve(listing(("photo_01.jpg", ["hat"])), images=["photo_10", "qq"])
     assert problems[0].fix in ("did you mean photo_10?",)
 
 
