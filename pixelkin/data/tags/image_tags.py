@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pixelkin.data.reading import IMAGE_SUFFIXES
@@ -94,6 +95,8 @@ def resolve(
         listing: what a reader found.
         class_names: the known classes; None takes those that the encoding names, else the tags
             found, sorted. Tags are compared exactly first, then without regard to case.
+            An é of one character and one of two (macOS's file names) are the same, in images too;
+            the result has tags with that of one (`composed`), and images as `images` has them.
         images: names of the images that exist, as `Tags` has them, without suffix (`image_key`):
             one that still ends like a suffix was `a.jpg.png`. None for unknown. A name in the
             listing is compared without suffix first, then as it is written, then without its
@@ -104,12 +107,13 @@ def resolve(
         error names is left out: unknown tags and images that do not exist. Images that exist and
         are not listed are left out, too; listed ones without a tag are kept, empty.
     """
+    listing = _all_composed(listing)
     problems = list(listing.problems)
     known = class_names if class_names is not None else listing.class_names
     if known is None:
         known = sorted({tag for row in listing.rows for tag in row.tags})
         problems += _likely_misspelt(listing)
-    names = tuple(known)
+    names = tuple(dict.fromkeys(map(composed, known)))
     existing = None if images is None else _Existing(images)
     found, strange = _collect(listing, names, problems, existing)
     problems += _unknown_tags(strange, names)
@@ -122,6 +126,19 @@ def resolve(
     return tags, sorted(problems, key=lambda problem: problem.severity)
 
 
+def composed(text: str) -> str:
+    """`text` with accents in their letters (NFC), as most programs write it; see `resolve`."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _all_composed(listing: Listing) -> Listing:
+    rows = [
+        replace(row, image=composed(row.image), tags=tuple(map(composed, row.tags)))
+        for row in listing.rows
+    ]
+    return replace(listing, rows=rows)
+
+
 _Found = dict[str, tuple[set[int], str]]
 """Name of an image → its classes, and where it stands first."""
 
@@ -132,20 +149,21 @@ class _Existing:
     def __init__(self, images: Collection[str]) -> None:
         self.names = tuple(dict.fromkeys(images))
         self._known = frozenset(self.names)
+        self._by_composed = {composed(name): name for name in self.names}
         self._by_last_part: dict[str, list[str]] = {}
         for name in self.names:
-            self._by_last_part.setdefault(_last_part(name), []).append(name)
+            self._by_last_part.setdefault(_last_part(composed(name)), []).append(name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
 
     def find(self, written: str) -> list[str]:
-        """The image that is meant; several where it may be any of them, none where none is."""
+        """The image that a composed name means; all that it may mean; or none."""
         # `a.jpg` is the image a as a rule, and the image `a.jpg` where its file is `a.jpg.png`.
         tried = (image_key(written), _with_slashes(written))
         for name in tried:
-            if name in self._known:
-                return [name]
+            if name in self._by_composed:
+                return [self._by_composed[name]]
         for name in tried:
             if same := self._by_last_part.get(_last_part(name)):
                 return same

@@ -1,3 +1,7 @@
+import unicodedata
+
+import pytest
+
 from pixelkin.data.tags.image_tags import Listing, TagRow, Tags, resolve
 
 
@@ -133,6 +137,26 @@ def test_a_name_that_ends_like_a_suffix_is_not_stripped_twice():
     assert resolve(given, images=["a.jpg", "b"])[0].by_name == {"a.jpg": (0, 1), "b": (1,)}
     tags, _ = resolve(given, images=["a.jpg", "a"])
     assert tags.by_name == {"a.jpg": (0,), "a": (1,)}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_their_letter_and_beside_it_are_the_same(form):
+    # As macOS names a file, and as a table has it; and the other way round.
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    cafe, beret = (unicodedata.normalize(form, one) for one in ("café", "béret"))
+    written = listing(
+        *((unicodedata.normalize(other, f"{one}.jpg"), [beret]) for one in (cafe, f"in/{cafe} 2")),
+        ("b.jpg", [unicodedata.normalize(other, beret)]), ("c.jpg", ["hat"]),
+    )  # fmt: skip
+    for names in (None, [beret, "hat"], [unicodedata.normalize(other, beret), "hat"]):
+        images = [cafe, f"{cafe} 2", "b", "c"]
+        tags, problems = resolve(written, class_names=names, images=images)
+        assert set(tags.class_names) == {"hat", unicodedata.normalize("NFC", beret)}
+        assert list(tags.by_name) == images
+        assert len(set(tags.by_name.values())) == 2
+        assert not problems
+    named = listing(("b", [cafe]), ("c", ["hat"]), class_names=(cafe, "hat"))
+    assert resolve(named)[0].class_names == ("caf\u00e9", "hat")
 
 
 def test_one_tag_twice_by_two_spellings_of_an_image_is_told():
