@@ -38,7 +38,7 @@ def read_tags(path: str | os.PathLike[str]) -> Listing:
             return read_ccp(source)
         if (source / "Annotations").is_dir():
             return read_voc_xml(source / "Annotations")
-        return read_voc_xml(source) if any(source.glob("*.xml")) else read_folders(source)
+        return read_voc_xml(source) if _is_voc(source) else read_folders(source)
     if not source.exists():
         raise PixelkinError(f"no tags at {source}: expected {_EXPECTED}; check the path")
     if suffix in (".csv", ".tsv", ".txt"):
@@ -50,17 +50,29 @@ def read_tags(path: str | os.PathLike[str]) -> Listing:
     raise PixelkinError(f"{source} is of no known kind: expected {_EXPECTED}; convert it")
 
 
+def _is_voc(folder: Path) -> bool:
+    """Whether the XML files of a folder are what it is about, or strays beside folders per tag."""
+    files = _xml_files(folder)
+    if not files:
+        return False
+    counts = [sum(map(_is_image, one.rglob("*"))) for one in _tag_folders(folder)]
+    # VOC's images may lie beside its XML, in a folder: one tag on every image is no tag, and where
+    # there are several folders, VOC has about one XML for each image.
+    return sum(map(bool, counts)) < 2 or len(files) > sum(counts) / 2
+
+
 def read_folders(root: str | os.PathLike[str]) -> Listing:
     """Tags from folder names: `root/<tag>/a.jpg`; an image in several folders has several tags.
 
     Images are one by their path below the folder of the tag. Files directly in `root` are images
-    without a tag; a folder without images is a class without an image.
+    without a tag; a folder without images is a class without an image. XML beside the folders is
+    told, for it may be VOC's.
 
     Raises:
         PixelkinError: the folder is missing or holds no folder.
     """
     base = require_folder(root, "a folder of images per tag")
-    folders = sorted(one for one in base.iterdir() if one.is_dir() and one.name[0] != ".")
+    folders = _tag_folders(base)
     if not folders:
         raise PixelkinError(f"{base} holds no folder: expected one per tag, with its images in it")
     rows = [TagRow(one.name, (), str(base)) for one in sorted(base.iterdir()) if _is_image(one)]
@@ -70,7 +82,26 @@ def read_folders(root: str | os.PathLike[str]) -> Listing:
             for path in sorted(folder.rglob("*"))
             if _is_image(path)
         )
-    return Listing(str(base), rows, tuple(folder.name for folder in folders))
+    listing = Listing(str(base), rows, tuple(folder.name for folder in folders))
+    if strays := _xml_files(base):
+        listing.problems.append(
+            TagProblem(
+                str(strays[0]),
+                f"{len(strays)} XML beside {len(folders)} folders of images is not read: VOC has "
+                "one for each image",
+                "drop it, or give a folder of XML alone",
+                "warning",
+            )
+        )
+    return listing
+
+
+def _tag_folders(base: Path) -> list[Path]:
+    return sorted(one for one in base.iterdir() if one.is_dir() and one.name[0] != ".")
+
+
+def _xml_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[!.]*.xml"))
 
 
 def _is_image(path: Path) -> bool:
@@ -127,7 +158,7 @@ def read_voc_xml(folder: str | os.PathLike[str]) -> Listing:
     """
     base = require_folder(folder, "the XML annotations of VOC")
     listing = Listing(str(base), [])
-    for path in sorted(base.glob("[!.]*.xml")):
+    for path in _xml_files(base):
         try:
             root = ElementTree.parse(path).getroot()
         except (ElementTree.ParseError, OSError, UnicodeError, ValueError) as error:

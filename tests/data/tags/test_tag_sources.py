@@ -104,6 +104,28 @@ def test_voc_xml(tmp_path):
         read_voc_xml(put(tmp_path / "none/a.txt").parent)
 
 
+def test_a_stray_xml_beside_folders_per_tag_is_told_and_no_voc(tmp_path):
+    for name in ("hat/a.jpg", "bag/b.jpg", "notes.xml"):
+        put(tmp_path / name, "<annotation></annotation>")
+    tags, problems = resolve(read_tags(tmp_path))
+    assert tags == Tags(("bag", "hat"), {"a": (1,), "b": (0,)})
+    assert [str(one) for one in problems] == [
+        f"warning: {tmp_path / 'notes.xml'}: 1 XML beside 2 folders of images is not read: VOC has "
+        "one for each image; drop it, or give a folder of XML alone"
+    ]
+
+
+@pytest.mark.parametrize(
+    "images", [["1.jpg"], [f"images/{n}.jpg" for n in range(9)], ["train/1.jpg", "test/2.jpg"]]
+)
+def test_voc_xml_with_its_images_beside_it(tmp_path, images):
+    for name in images:
+        put(tmp_path / name)
+    for name in ("1.xml", "2.xml"):
+        put(tmp_path / name, "<annotation><object><name>cat</name></object></annotation>")
+    assert resolve(read_tags(tmp_path))[0] == Tags(("cat",), {"1": (0,), "2": (0,)})
+
+
 def test_unknown_kinds(tmp_path):
     with pytest.raises(PixelkinError, match="no tags at"):
         read_tags(tmp_path / "none.csv")
