@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ from scipy.io import loadmat
 
 from pixelkin.data.clips.ccp import CLASS_COUNT, read_classes
 from pixelkin.data.instances.coco_json import coco_faults, known_ids, read_coco
+from pixelkin.data.instances.coco_panoptic import panoptic_faults
 from pixelkin.data.reading import IMAGE_SUFFIXES, decoded, require_folder
 from pixelkin.data.source import InstanceSource
 from pixelkin.data.tags.files import read_csv, read_json_lines
@@ -113,6 +115,8 @@ def _is_image(path: Path) -> bool:
 def read_coco_tags(path: str | os.PathLike[str]) -> Listing:
     """Tags from a COCO JSON: the categories annotated in each image, crowds too.
 
+    A panoptic one has a list of segments per image; categories of things and of stuff are tags, and
+    images without a list are left out, since nobody looked at them.
     Segmentations and image files are not looked at; boxes alone, which teach no mask, do here.
 
     Raises:
@@ -120,7 +124,9 @@ def read_coco_tags(path: str | os.PathLike[str]) -> Listing:
     """
     source = Path(path)
     content = read_coco(source)
-    problems = [_fault(source, text) for text in coco_faults(content)]
+    panoptic = any("segments_info" in one for one in content["annotations"])
+    faults = panoptic_faults(content) if panoptic else coco_faults(content)
+    problems = [_fault(source, text) for text in faults]
     # Faulty records are named above; what hangs on them is left out.
     names = {
         one["id"]: one["name"]
@@ -129,16 +135,27 @@ def read_coco_tags(path: str | os.PathLike[str]) -> Listing:
     }
     tags: dict[Any, list[str]] = {}
     for record in content["annotations"]:
-        image, category = record.get("image_id"), record.get("category_id")
-        if isinstance(image, int | str) and isinstance(category, int | str) and category in names:
-            tags.setdefault(image, []).append(names[category])
+        image = record.get("image_id")
+        for category in _categories(record):
+            if isinstance(image, int | str) and category in names:
+                tags.setdefault(image, []).append(names[category])
     rows = [
         # Two annotations of one class are no double tag.
         TagRow(name, tuple(dict.fromkeys(tags.get(key, ()))), f"{source}: image {key}")
         for key, name in ((one.get("id"), one.get("file_name")) for one in content["images"])
         if isinstance(key, int | str) and isinstance(name, str) and name
+        if key in tags or not panoptic
     ]
     return Listing(str(source), rows, tuple(dict.fromkeys(names.values())), problems)
+
+
+def _categories(record: dict[str, Any]) -> Iterator[int | str]:
+    """The category ids of an annotation: its own, or its segments' if it is panoptic."""
+    segments = record.get("segments_info", [record])
+    for one in segments if isinstance(segments, list) else ():
+        category = one.get("category_id") if isinstance(one, dict) else None
+        if isinstance(category, int | str):
+            yield category
 
 
 def _fault(path: Path, text: str) -> TagProblem:

@@ -90,6 +90,32 @@ def test_coco_faults_are_problems_and_the_rest_is_read(tmp_path):
     ]
 
 
+def test_panoptic_coco(tmp_path):
+    def segments(*categories):
+        return [{"id": n, "category_id": one, "area": 1} for n, one in enumerate(categories, 1)]
+
+    categories = [
+        {"id": one, "name": name, "isthing": thing}
+        for one, name, thing in ((4, "bag", 1), (9, "sky", 0), (5, "tie", 1))
+    ]
+    annotations = [
+        {"image_id": 1, "file_name": "a.png", "segments_info": segments(9, 4, 4)},
+        {"image_id": 2, "file_name": "b.png", "segments_info": segments(77, 9)},
+        {"image_id": 2, "file_name": "b.png", "segments_info": None},
+    ]
+    images = [{"id": n, "file_name": f"{name}.png"} for n, name in enumerate("abc", 1)]
+    path = coco(tmp_path, images=images, annotations=annotations, categories=categories)
+    tags, problems = resolve(read_tags(path))
+    assert tags == Tags(("bag", "sky", "tie"), {"a": (0, 1), "b": (1,)})
+    assert resolve(read_tags(path), images=["a", "b", "c"])[0].by_name == {"a": (0, 1), "b": (1,)}
+    where = "the annotation of image 2"
+    assert [one.what for one in problems if one.severity == "error"] == [
+        f"{where}: segment 1 has category id 77, which has no name",
+        f"{where} occurs twice",
+        f"{where} has no segments_info: expected a list",
+    ]
+
+
 def test_voc_xml(tmp_path):
     item = "<object><name>{}</name><difficult>1</difficult></object>"
     two = item.format("cat") + item.format(" dog ") + item.format("cat")
