@@ -25,6 +25,7 @@ _TAG_WORDS = frozenset(
 _YES = frozenset({"1", "1.0", "true", "yes", "x"})
 _NO = frozenset({"0", "0.0", "false", "no", "", "-1"})
 _SEPARATORS = re.compile(r"[;|,\t]")
+_BREAK = re.compile(r"[\r\n]")
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -44,11 +45,13 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
     (label, class, category …), in any order and beside others; or in the third layout.
 
     Raises:
-        PixelkinError: the file is missing, empty or no text.
+        PixelkinError: the file is missing, empty or no text, or a quote that is not closed holds
+            the rest of it.
     """
     source = Path(path)
     text = _text(source)
-    records = list(_records(text, "\t" if source.suffix.lower() == ".tsv" else _delimiter(text)))
+    delimiter = "\t" if source.suffix.lower() == ".tsv" else _delimiter(text)
+    records = list(_records(text, delimiter, source))
     if not records:
         raise PixelkinError(f"{source} is empty: expected an image and its tags in each line")
     header = [cell.casefold() for cell in records[0][1]]
@@ -68,6 +71,9 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
             listing.problems.append(
                 TagProblem(where, "the line names no image", "write its file name or drop the line")
             )
+            continue
+        if torn := [cell for cell in (cells[image_at], *cells[first:last]) if _BREAK.search(cell)]:
+            listing.problems.append(_torn(torn[0], where))
             continue
         tags = [tag for cell in cells[first:last] for tag in _split(cell)]
         listing.rows.append(TagRow(cells[image_at], tuple(tags), where))
@@ -95,17 +101,34 @@ def _delimiter(text: str) -> str:
     return ","
 
 
-def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(text: str, delimiter: str, source: Path) -> Iterator[tuple[int, list[str]]]:
     """Number of the first line and stripped cells of every record that is not blank."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    line = 1
+    line, last = 1, (1, "")
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield line, [cell.strip() for cell in cells]
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                last = line, stripped[-1]
+                yield line, stripped
             line = reader.line_num + 1
     except csv.Error as error:
-        raise PixelkinError(f"line {line} of the tags file is no CSV: {error}; mend it") from error
+        raise PixelkinError(f"line {line} of {source} is no CSV: {error}; mend it") from error
+    # The reader takes the end of the file for the end of the quote.
+    if _BREAK.search(last[1]) and not text.rstrip().endswith('"'):
+        raise PixelkinError(
+            f"line {last[0]} of {source} opens a quote that holds all lines after it: expected one "
+            "at the end of the cell, too; close it or drop it"
+        )
+
+
+def _torn(cell: str, where: str) -> TagProblem:
+    """A cell of several lines: no name is one, but what lies between two quotes not closed is."""
+    return TagProblem(
+        where,
+        f"a quote that opens in this line closes in a later one: {cell.splitlines()[0]!r} …",
+        "close it or drop it; the lines up to there are left out",
+    )
 
 
 def _split(cell: str) -> list[str]:
@@ -133,6 +156,9 @@ def _one_hot(source: Path, header: list[str], body: list[tuple[int, list[str]]])
     )
     for line, cells in body:
         where = f"{source}:{line}"
+        if torn := [cell for cell in cells if _BREAK.search(cell)]:
+            listing.problems.append(_torn(torn[0], where))
+            continue
         strange = [cell for cell in cells[1:] if cell.casefold() not in _YES | _NO]
         if not cells[0] or len(cells) > len(header) or strange:
             found = strange[0] if strange else f"{len(cells)} cells, image {cells[0]!r}"

@@ -54,7 +54,9 @@ class TagProblem:
     severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.where}: {self.what}; {self.fix}"
+        text = f"{self.severity}: {self.where}: {self.what}; {self.fix}"
+        # Names may hold line breaks, and a list of problems has one a line.
+        return " ".join(text.splitlines())
 
 
 @dataclass(frozen=True)

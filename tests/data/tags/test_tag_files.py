@@ -94,8 +94,40 @@ def test_lines_that_cannot_be_read_are_told_and_the_others_kept(tmp_path):
 
 def test_line_numbers_count_lines_within_quotes(tmp_path):
     path = tmp_path / "tags.csv"
-    path.write_text('image,tags\n"a\nb",hat\nc,bag\n')
-    assert [row.where for row in read_csv(path).rows] == [f"{path}:2", f"{path}:4"]
+    path.write_text('image,tags,notes\na,hat,"one\ntwo"\nc,bag,\n')
+    listing = read_csv(path)
+    assert [row.where for row in listing.rows] == [f"{path}:2", f"{path}:4"]
+    assert not listing.problems
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "cell"),
+    [
+        ('a,hat\nb,"bag\nc,hat\nd,"bag"\ne,hat\n', ["a", "e"], "bag"),
+        ('a,hat\n"b,bag\nc,hat\n"d",bag\ne,hat\n', ["a", "e"], "b,bag"),
+        ('_,bag,hat\n"b,1,0\nc,0,1\nd",1,0\ne,0,1\nf,0,1\n', ["e", "f"], "b,1,0"),
+    ],
+)
+def test_a_quote_that_closes_lines_later_is_told_in_one_line(tmp_path, text, rows, cell):
+    path = tmp_path / "tags.csv"
+    path.write_text(text)
+    listing = read_csv(path)
+    assert [row.image for row in listing.rows] == rows
+    assert [str(one) for one in listing.problems] == [
+        f"error: {path}:2: a quote that opens in this line closes in a later one: {cell!r} …; "
+        "close it or drop it; the lines up to there are left out"
+    ]
+
+
+@pytest.mark.parametrize("line", ['b,"bag', '"b,bag', 'b,bag,"a note'])
+def test_a_quote_that_nothing_closes_is_named_with_its_line(tmp_path, line):
+    path = tmp_path / "tags.csv"
+    path.write_text(f"image,tags,notes\na,hat\n{line}\nc,hat\nd,hat\n")
+    with pytest.raises(PixelkinError, match=r"^line 3 of \S+ opens a quote .*; close it .*$"):
+        read_csv(path)
+    # In the last line nothing is lost.
+    path.write_text('a,hat\nb,"bag\n')
+    assert [row.tags for row in read_csv(path).rows] == [("hat",), ("bag",)]
 
 
 def test_one_hot_keeps_classes_without_an_image(tmp_path):

@@ -184,3 +184,5 @@ def test_counts():
 def test_a_problem_reads_as_one_line():
     _, problems = resolve(listing(("a", ["hta"])), class_names=["hat"])
     assert str(problems[0]) == "error: t.csv:1: tag 'hta' is unknown; did you mean 'hat'?"
+    _, problems = resolve(listing(("a\nb.jpg", ["hat"])), images=["c"])
+    assert str(problems[0]).startswith("error: t.csv:1: no image a b exists; ")
