@@ -10,18 +10,21 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from pixelkin.data.reading import decoded
+from pixelkin.data.reading import IMAGE_SUFFIXES, decoded
 from pixelkin.data.tags.image_tags import Listing, TagProblem, TagRow, Tags
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_write
 
 _IMAGE_WORDS = frozenset(
-    {"image", "images", "file", "filename", "file_name", "name", "path", "photo", "img", "image_id"}
+    {"image", "images", "img", "photo", "photos", "picture", "pictures"}
+    | {"file", "filename", "filepath", "path", "name"}
 )
 _TAG_WORDS = frozenset(
     {"tag", "tags", "label", "labels", "class", "classes", "category", "categories"}
 )
+_BESIDE_WORDS = frozenset({"id", "ids", "list", "names"})
 _YES = frozenset({"1", "1.0", "true", "yes", "x"})
 _NO = frozenset({"0", "0.0", "false", "no", "", "-1"})
 _SEPARATORS = re.compile(r"[;|,\t]")
@@ -41,8 +44,11 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
     - an image and one tag, the image once per tag;
     - a header of classes, and 1 or 0 (true, false, yes, no, x, nothing) in their columns.
 
-    The first line is a header where it calls its columns image (file, name, path …) and tags
-    (label, class, category …), in any order and beside others; or in the third layout.
+    The first line is a header in the third layout; where it calls its columns image (photo,
+    file name, path …) and tags (label, class name, tag1 and tag2 …), in any order and beside
+    others; or where it begins with a word for image and all other lines with a file of one. So a
+    photo may be called photo: no header's tag is one of a line below it, unless these begin with
+    files.
 
     Raises:
         PixelkinError: the file is missing, empty or no text, or a quote that is not closed holds
@@ -54,30 +60,95 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
     records = list(_records(text, delimiter, source))
     if not records:
         raise PixelkinError(f"{source} is empty: expected an image and its tags in each line")
-    header = [cell.casefold() for cell in records[0][1]]
-    body = records[1:]
     if _is_one_hot(records):
-        return _one_hot(source, records[0][1], body)
-    images = [index for index, word in enumerate(header) if word in _IMAGE_WORDS]
-    labels = [index for index, word in enumerate(header) if word in _TAG_WORDS]
-    named = bool(images and labels)
-    image_at, first = (images[0], labels[0]) if named else (0, 1)
-    # Tags may run on beyond the last column that the header names.
-    last = first + 1 if named and first < len(header) - 1 else None
+        return _one_hot(source, records[0][1], records[1:])
+    columns = _columns(records)
     listing = Listing(str(source), [])
-    for line, cells in body if named else records:
+    for line, cells in records[columns.header_lines :]:
         where = f"{source}:{line}"
-        if len(cells) <= image_at or not cells[image_at]:
+        image, tag_cells = columns.of(cells)
+        if not image:
             listing.problems.append(
                 TagProblem(where, "the line names no image", "write its file name or drop the line")
             )
             continue
-        if torn := [cell for cell in (cells[image_at], *cells[first:last]) if _BREAK.search(cell)]:
+        if torn := [cell for cell in (image, *tag_cells) if _BREAK.search(cell)]:
             listing.problems.append(_torn(torn[0], where))
             continue
-        tags = [tag for cell in cells[first:last] for tag in _split(cell)]
-        listing.rows.append(TagRow(cells[image_at], tuple(tags), where))
+        tags = [tag for cell in tag_cells for tag in _split(cell)]
+        listing.rows.append(TagRow(image, tuple(tags), where))
     return listing
+
+
+class _Columns(NamedTuple):
+    """Where the cells of a line stand.
+
+    Attributes:
+        header_lines: 0 or 1.
+        image: its column.
+        tags: their columns.
+        beyond: from here on, there are only tags.
+    """
+
+    header_lines: int
+    image: int
+    tags: tuple[int, ...]
+    beyond: int | None
+
+    def of(self, cells: Sequence[str]) -> tuple[str, list[str]]:
+        """The image of a line, empty where it has none, and the cells of its tags."""
+        tags = [cells[one] for one in self.tags if one < len(cells)]
+        more = [] if self.beyond is None else cells[self.beyond :]
+        return cells[self.image] if self.image < len(cells) else "", [*tags, *more]
+
+
+def _columns(records: Sequence[tuple[int, list[str]]]) -> _Columns:
+    """What the first line says if it is a header; else the image first, then its tags."""
+    header, lines = records[0][1], [cells for _, cells in records[1:]]
+    # An id tells less than a name beside it.
+    order = sorted(range(len(header)), key=lambda column: _is_id(header[column]))
+    images = [column for column in order if _calls_image(header[column])]
+    labels = [column for column in order if _calls_tags(header[column])]
+    if images and labels:
+        tags = sorted(one for one in labels if _words(header[one]) == _words(header[labels[0]]))
+        # Tags may run on beyond the last column that the header names.
+        beyond = len(header) if tags[-1] == len(header) - 1 else None
+        named = _Columns(1, images[0], tuple(tags), beyond)
+        below = {tag for cells in lines for cell in named.of(cells)[1] for tag in _split(cell)}
+        if _are_files(named, lines) or below.isdisjoint(header[one] for one in tags):
+            return named
+    plain = _Columns(0, 0, (), 1)
+    return plain._replace(header_lines=int(0 in images and _are_files(plain, lines)))
+
+
+def _are_files(columns: _Columns, lines: Sequence[list[str]]) -> bool:
+    """Whether the images of all lines are written with suffix."""
+    images = [image for image, _ in map(columns.of, lines) if image]
+    return bool(images) and all(
+        os.path.splitext(image)[1].lower() in IMAGE_SUFFIXES for image in images
+    )
+
+
+def _calls_image(heading: str) -> bool:
+    """Whether it names the column of images: `image`, `FileName`, `img_path`; no `image_1`."""
+    words = _words(heading)
+    fits = words <= _IMAGE_WORDS | _BESIDE_WORDS and bool(words & _IMAGE_WORDS)
+    return fits and not re.search(r"\d", heading)
+
+
+def _calls_tags(heading: str) -> bool:
+    """Whether it names a column of tags: `labels`, `class_name`, `image label`, `tag1`."""
+    words = _words(heading)
+    return words <= _TAG_WORDS | _IMAGE_WORDS | _BESIDE_WORDS and bool(words & _TAG_WORDS)
+
+
+def _is_id(heading: str) -> bool:
+    return not _words(heading).isdisjoint(("id", "ids"))
+
+
+def _words(heading: str) -> frozenset[str]:
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", heading)
+    return frozenset(word.casefold() for word in re.findall(r"[^\W\d_]+", apart))
 
 
 def _text(source: Path) -> str:
@@ -216,8 +287,9 @@ def _json_row(line: str) -> tuple[str, tuple[str, ...]] | None:
         return None
     if not isinstance(record, dict):
         return None
-    image = next((value for key, value in record.items() if key.casefold() in _IMAGE_WORDS), None)
-    tags = next((value for key, value in record.items() if key.casefold() in _TAG_WORDS), None)
+    keys = sorted(record, key=_is_id)
+    image = next((record[key] for key in keys if _calls_image(key)), None)
+    tags = next((record[key] for key in keys if _calls_tags(key)), None)
     if isinstance(tags, str):
         tags = _split(tags)
     if not (isinstance(image, str) and image.strip() and isinstance(tags, list)):

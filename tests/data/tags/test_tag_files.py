@@ -35,6 +35,13 @@ def rows_of(folder, text, *, name="tags.csv"):
         "image,dress,t shirt,hat\na.jpg,True,yes,false\nb.jpg,0.0,,1.0\nc.jpg,no,0,0\n",
         "split,tags,image\ntrain,dress;t shirt,a.jpg\ntrain,hat,b.jpg\nval,,c.jpg\n",
         "image,tags,by\na.jpg,dress;t shirt,Ann\nb.jpg,hat,Bob\nc.jpg,,Ann\n",
+        "image_name,label\na.jpg,dress;t shirt\nb.jpg,hat\nc.jpg,\n",
+        "photo,tag1,tag2\na.jpg,dress,t shirt\nb.jpg,hat,\nc.jpg\n",
+        "filename,labels\na.jpg,dress;t shirt\nb.jpg,hat\nc.jpg\n",
+        "by;Image Path;Label 1;Label 2\n1;a.jpg;dress;t shirt\n2;b.jpg;hat\n3;c.jpg\n",
+        "ImageID,FileName,class_id,class_name\n7,a.jpg,1;2,dress;t shirt\n8,b.jpg,3,hat\n9,c.jpg\n",
+        "path,what it shows\na.jpg,dress,t shirt\nb.jpg,hat\nc.jpg\n",
+        "img\na.jpg,dress,t shirt\nb.jpg,hat\nc.jpg\n",
     ],
 )
 def test_layouts(tmp_path, text):
@@ -56,6 +63,30 @@ def test_what_separates_cells_is_told_by_the_first_line_that_has_it(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "photo,class1\nb,class1;class2\n",  # "class1" is a tag of the next line
+        "photo,sea\nb,sea\n",
+        "photo,sea\nb,sand\n",
+        "image_1,label\nb,sand\n",
+        "photo.jpg,label\nb.jpg,sand\n",
+        "name,sea\nb.jpg,sand\nc,sand\n",
+        "photo,sea\n",
+    ],
+)
+def test_a_photo_may_be_called_as_a_header_is(tmp_path, text):
+    rows = rows_of(tmp_path, text)
+    assert len(rows) == text.count("\n")
+    first, tag = text.split("\n")[0].split(",")
+    assert rows[0] == (first, (tag,))
+
+
+def test_a_header_above_files_may_name_what_is_also_a_tag(tmp_path):
+    text = "image,label\na.jpg,label;box\n"
+    assert rows_of(tmp_path, text) == [("a.jpg", ("label", "box"))]
+
+
 def test_one_row_per_pair(tmp_path):
     text = "filename,label\na.jpg,dress\na.jpg,hat\nb.jpg,hat\n"
     path = tmp_path / "pairs.csv"
@@ -67,7 +98,8 @@ def test_one_row_per_pair(tmp_path):
 def test_json_lines(tmp_path):
     text = (
         '{"image": "a.jpg", "tags": ["dress", " t shirt "], "by": 3}\n\n'
-        '{"file_name": "b.jpg", "labels": "hat"}\r\n{"image": "c.jpg", "tags": []}'
+        '{"image_id": 3, "file_name": "b.jpg", "labels": "hat"}\r\n'
+        '{"imagePath": "c.jpg", "tags": []}'
     )
     assert rows_of(tmp_path, text, name="tags.jsonl") == WANTED
 
