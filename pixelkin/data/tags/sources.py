@@ -15,7 +15,6 @@ from pixelkin.data.clips.ccp import CLASS_COUNT, read_classes
 from pixelkin.data.instances.coco_json import coco_faults, known_ids, read_coco
 from pixelkin.data.instances.coco_panoptic import panoptic_faults
 from pixelkin.data.reading import IMAGE_SUFFIXES, decoded, require_folder
-from pixelkin.data.source import InstanceSource
 from pixelkin.data.tags.files import read_csv, read_json_lines
 from pixelkin.data.tags.image_tags import Listing, TagProblem, TagRow, image_key
 from pixelkin.errors import PixelkinError
@@ -189,19 +188,6 @@ def read_voc_xml(folder: str | os.PathLike[str]) -> Listing:
     if not listing.rows and not listing.problems:
         raise PixelkinError(f"{base} holds no .xml file: expected one per image")
     return listing
-
-
-def source_tags(source: InstanceSource, *, where: str = "data set") -> Listing:
-    """Tags from any data set of instances: the categories of each image, crowds too.
-
-    Reads every sample, its image included; where an annotation file alone will do, that is faster.
-    """
-    rows = []
-    for index, name in enumerate(source.names):
-        categories = dict.fromkeys(one.category for one in source[index].instances)
-        tags = tuple(source.class_names[category] for category in categories)
-        rows.append(TagRow(name, tags, f"{where}: {name}"))
-    return Listing(where, rows, source.class_names)
 
 
 def read_ccp(root: str | os.PathLike[str], *, maps: bool = True) -> Listing:
