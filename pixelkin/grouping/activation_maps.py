@@ -20,15 +20,16 @@ from pixelkin.structures import IGNORE
 SCALES = (1.0, 0.5, 1.5, 2.0)
 """Of the image, at which activations are taken (the authors' code)."""
 
-ALPHA_WALK = 16.0
-"""α of the background map that takes part in the random walk."""
+PAPER_ALPHA_WALK = 16.0
+"""The paper's α of the background map that takes part in the random walk. All three are for objects
+that fill a photo; the pipeline takes lower ones (docs/adr/0009)."""
 
-ALPHA_FOREGROUND = 4.0
-"""α at which much is background: what still is not, is confident foreground."""
+PAPER_ALPHA_FOREGROUND = 4.0
+"""The paper's α at which much is background: what still is not, is confident foreground."""
 
-ALPHA_BACKGROUND = 24.0
-"""α at which little is background: what still is, is confident background. The paper's; the
-authors' code takes 32."""
+PAPER_ALPHA_BACKGROUND = 24.0
+"""The paper's α at which little is background: what still is, is confident background. The authors'
+code takes 32."""
 
 
 def scaled_size(size_hw: tuple[int, int], scale: float, *, multiple: int) -> tuple[int, int]:
@@ -93,7 +94,9 @@ def background_map(maps: Float[Tensor, "c h w"], *, alpha: float) -> Float[Tenso
         alpha: above 0.
     """
     if alpha <= 0:
-        raise PixelkinError(f"alpha is {alpha}, expected more than 0; the paper's is 16")
+        raise PixelkinError(
+            f"alpha is {alpha}, expected more than 0; the paper's is {PAPER_ALPHA_WALK:g}"
+        )
     if len(maps) == 0:
         raise PixelkinError("there are no class maps: expected one or more; give some classes")
     return (1 - maps.amax(0)).clamp(0, 1) ** alpha
@@ -117,9 +120,9 @@ def confident_regions(
     little. Where a dense CRF has made both so, background it is, as in the authors' code.
 
     Args:
-        generous: scores, background first: `with_background(maps, alpha=ALPHA_FOREGROUND)`, or the
-            same after a dense CRF.
-        strict: the same of `ALPHA_BACKGROUND`.
+        generous: scores, background first: `with_background(maps, alpha=α)` of a small α, or the
+            same after a dense CRF; the paper's is `PAPER_ALPHA_FOREGROUND`.
+        strict: the same of a larger α; the paper's is `PAPER_ALPHA_BACKGROUND`.
 
     For labels of cells, average the scores over the cells first (the authors' code).
 

@@ -27,11 +27,11 @@ from pixelkin.grouping.random_walk import walk
 from pixelkin.masks import encode_window
 from pixelkin.structures import Instances
 
-CONFIDENT_FOREGROUND = 0.3
-"""Class maps above it are confident foreground for IRNet's training."""
+PAPER_CONFIDENT_FOREGROUND = 0.3
+"""The paper's: class maps above it are confident foreground for IRNet's training."""
 
-CONFIDENT_BACKGROUND = 0.05
-"""Where no class map is above it, is confident background."""
+PAPER_CONFIDENT_BACKGROUND = 0.05
+"""The paper's: where no class map is above it, is confident background."""
 
 _MAPS_AT_ONCE = 32
 """Maps that are at full size at the same time: 24 MB for a photo of 500×375."""
@@ -54,8 +54,9 @@ def with_constant_background(
 ) -> Float[Tensor, "c_and_background h w"]:
     """A background of one score in front of the class maps.
 
-    `activation_maps.confident_regions` of these with `CONFIDENT_FOREGROUND` and with
-    `CONFIDENT_BACKGROUND`, each after a dense CRF, gives IRNet's training regions.
+    `activation_maps.confident_regions` of these with `PAPER_CONFIDENT_FOREGROUND` and with
+    `PAPER_CONFIDENT_BACKGROUND`, each after a dense CRF, gives the regions that IRNet learns from
+    in the paper. The pipeline's are AffinityNet's, with `activation_maps.with_background`.
     """
     if not 0 < score < 1:
         raise PixelkinError(f"the background's score is {score}, expected above 0 and below 1")

@@ -117,7 +117,7 @@ def mean_costs(
         kinds: from `affinity_labels`. Costs of pairs of no kind may be anything, infinite too.
         sum_over_processes: adds up int64 tensors of the processes. By default
             `sum_over_running_processes`; all processes must then call this function alike, so a
-            validation that runs in the first one alone passes `own_alone`.
+            validation that runs in the first one alone passes `lambda counts: counts`.
 
     Returns:
         "same_foreground", "same_background" and "different"; 0 (with zero gradients) for a kind
@@ -149,8 +149,3 @@ def sum_over_running_processes(counts: Int64[Tensor, " m"]) -> Int64[Tensor, " m
     totals = counts.clone()
     distributed.all_reduce(totals)
     return totals
-
-
-def own_alone(counts: Int64[Tensor, " m"]) -> Int64[Tensor, " m"]:
-    """`counts`: this process is looked at alone, whatever others there are."""
-    return counts

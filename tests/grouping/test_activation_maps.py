@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pixelkin.errors import PixelkinError
 from pixelkin.grouping.activation_maps import (
-    ALPHA_BACKGROUND,
-    ALPHA_FOREGROUND,
+    PAPER_ALPHA_BACKGROUND,
+    PAPER_ALPHA_FOREGROUND,
     background_map,
     combine_activations,
     confident_regions,
@@ -94,17 +94,17 @@ def test_background_map_equals_loops(alpha):
 def test_regions_equal_loops(seed, classes):
     generator = torch.Generator().manual_seed(seed)
     maps = torch.rand(classes, 5, 6, generator=generator, dtype=torch.float64) ** 3
-    generous = with_background(maps, alpha=ALPHA_FOREGROUND)
-    strict = with_background(maps, alpha=ALPHA_BACKGROUND)
+    generous = with_background(maps, alpha=PAPER_ALPHA_FOREGROUND)
+    strict = with_background(maps, alpha=PAPER_ALPHA_BACKGROUND)
     found = confident_regions(generous, strict)
     assert found.dtype == torch.int64
     for y in range(5):
         for x in range(6):
             best = max(range(classes), key=lambda c: float(maps[c, y, x]))
             m = float(maps[best, y, x])
-            if m > (1 - m) ** ALPHA_FOREGROUND:
+            if m > (1 - m) ** PAPER_ALPHA_FOREGROUND:
                 expected = best + 1
-            elif (1 - m) ** ALPHA_BACKGROUND >= m:
+            elif (1 - m) ** PAPER_ALPHA_BACKGROUND >= m:
                 expected = 0
             else:
                 expected = IGNORE

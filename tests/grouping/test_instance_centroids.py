@@ -13,8 +13,8 @@ from pixelkin.grouping import instance_centroids
 from pixelkin.grouping.activation_maps import confident_regions
 from pixelkin.grouping.boundary_affinity import boundary_transition
 from pixelkin.grouping.instance_centroids import (
-    CONFIDENT_BACKGROUND,
-    CONFIDENT_FOREGROUND,
+    PAPER_CONFIDENT_BACKGROUND,
+    PAPER_CONFIDENT_FOREGROUND,
     CentroidGrouping,
     Winners,
     cluster_centroids,
@@ -311,8 +311,8 @@ def test_regions_of_one_map_are_objects_and_fragments_are_dropped_or_score_0():
 def test_confident_regions_of_a_constant_background():
     maps = torch.tensor([[[0.0, 0.04, 0.2, 0.31, 0.9]], [[0.0, 0.0, 0.0, 0.0, 0.95]]])
     found = confident_regions(
-        with_constant_background(maps, score=CONFIDENT_FOREGROUND),
-        with_constant_background(maps, score=CONFIDENT_BACKGROUND),
+        with_constant_background(maps, score=PAPER_CONFIDENT_FOREGROUND),
+        with_constant_background(maps, score=PAPER_CONFIDENT_BACKGROUND),
     )
     assert found.tolist() == [[0, 0, IGNORE, 1, 2]]
 

@@ -1,6 +1,6 @@
 """Image tags: which classes an image shows, without where.
 
-The readers of `tag_files` and `tag_sources` give a `Listing`, what was written; `resolve` makes
+The readers of `files` and `sources` give a `Listing`, what was written; `resolve` makes
 `Tags` of it and names every fault at once.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pixelkin.data.reading import IMAGE_SUFFIXES
@@ -53,7 +54,9 @@ class TagProblem:
     severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.where}: {self.what}; {self.fix}"
+        text = f"{self.severity}: {self.where}: {self.what}; {self.fix}"
+        # Names may hold line breaks, and a list of problems has one a line.
+        return " ".join(text.splitlines())
 
 
 @dataclass(frozen=True)
@@ -94,38 +97,90 @@ def resolve(
         listing: what a reader found.
         class_names: the known classes; None takes those that the encoding names, else the tags
             found, sorted. Tags are compared exactly first, then without regard to case.
-        images: names of the images that exist, with or without suffix; None for unknown. A tagged
-            name is compared whole first, then without its folders where that is unambiguous.
+            An é of one character and one of two (macOS's file names) are the same, in images too;
+            the result has tags with that of one (`composed`), and images as `images` has them.
+        images: names of the images that exist, as `Tags` has them, without suffix (`image_key`):
+            one that still ends like a suffix was `a.jpg.png`. None for unknown. A name in the
+            listing is compared without suffix first, then as it is written, then without its
+            folders where that is unambiguous.
 
     Returns:
         The tags, in the order of `images` where given, and the problems, errors first. What an
         error names is left out: unknown tags and images that do not exist. Images that exist and
         are not listed are left out, too; listed ones without a tag are kept, empty.
     """
+    listing = _all_composed(listing)
     problems = list(listing.problems)
     known = class_names if class_names is not None else listing.class_names
     if known is None:
         known = sorted({tag for row in listing.rows for tag in row.tags})
         problems += _likely_misspelt(listing)
-    names = tuple(known)
-    found, strange = _collect(listing, names, problems)
+    names = tuple(dict.fromkeys(map(composed, known)))
+    existing = None if images is None else _Existing(images)
+    found, strange = _collect(listing, names, problems, existing)
     problems += _unknown_tags(strange, names)
-    by_name: dict[str, tuple[int, ...]]
-    if images is None:
-        by_name = {name: tuple(sorted(indices)) for name, (indices, _) in found.items()}
-    else:
-        by_name = _match_images(found, images, problems, where=listing.where)
+    by_name = {name: tuple(sorted(indices)) for name, (indices, _) in found.items()}
+    if existing is not None:
+        problems += _unmatched(found, existing, where=listing.where)
+        by_name = {name: by_name[name] for name in existing.names if name in by_name}
     tags = Tags(names, by_name)
     problems += _suspicious(tags, {name: where for name, (_, where) in found.items()}, listing)
     return tags, sorted(problems, key=lambda problem: problem.severity)
+
+
+def composed(text: str) -> str:
+    """`text` with accents in their letters (NFC), as most programs write it; see `resolve`."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _all_composed(listing: Listing) -> Listing:
+    rows = [
+        replace(row, image=composed(row.image), tags=tuple(map(composed, row.tags)))
+        for row in listing.rows
+    ]
+    return replace(listing, rows=rows)
 
 
 _Found = dict[str, tuple[set[int], str]]
 """Name of an image → its classes, and where it stands first."""
 
 
+class _Existing:
+    """The images that exist, to be found by what a tags file calls them."""
+
+    def __init__(self, images: Collection[str]) -> None:
+        self.names = tuple(dict.fromkeys(images))
+        self._known = frozenset(self.names)
+        self._by_composed = {composed(name): name for name in self.names}
+        self._by_last_part: dict[str, list[str]] = {}
+        for name in self.names:
+            self._by_last_part.setdefault(_last_part(composed(name)), []).append(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    def find(self, written: str) -> list[str]:
+        """The image that a composed name means; all that it may mean; or none."""
+        # `a.jpg` is the image a as a rule, and the image `a.jpg` where its file is `a.jpg.png`.
+        tried = (image_key(written), _with_slashes(written))
+        for name in tried:
+            if name in self._by_composed:
+                return [self._by_composed[name]]
+        for name in tried:
+            if same := self._by_last_part.get(_last_part(name)):
+                return same
+        return []
+
+
+def _last_part(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
 def _collect(
-    listing: Listing, names: Sequence[str], problems: list[TagProblem]
+    listing: Listing,
+    names: Sequence[str],
+    problems: list[TagProblem],
+    existing: _Existing | None,
 ) -> tuple[_Found, dict[str, list[str]]]:
     """Classes of each listed image, and where unknown tags stand; duplicates go to `problems`."""
     exact = {name: index for index, name in enumerate(names)}
@@ -133,7 +188,9 @@ def _collect(
     found: _Found = {}
     strange: dict[str, list[str]] = {}
     for row in listing.rows:
-        carried, _ = found.setdefault(image_key(row.image), (set(), row.where))
+        meant = [] if existing is None else existing.find(row.image)
+        key = meant[0] if len(meant) == 1 else image_key(row.image)
+        carried, _ = found.setdefault(key, (set(), row.where))
         for tag in row.tags:
             index = exact.get(tag, loose.get(tag.casefold()))
             if index is None:
@@ -154,9 +211,13 @@ def _collect(
 
 def image_key(written: str) -> str:
     """The name of an image as written in a tags file: forward slashes, no image suffix."""
-    path = written.replace("\\", "/").removeprefix("./")
+    path = _with_slashes(written)
     stem, suffix = os.path.splitext(path)
     return stem if suffix.lower() in IMAGE_SUFFIXES else path
+
+
+def _with_slashes(written: str) -> str:
+    return written.replace("\\", "/").removeprefix("./")
 
 
 def _unknown_tags(strange: Mapping[str, list[str]], names: Sequence[str]) -> Iterator[TagProblem]:
@@ -203,30 +264,28 @@ def _likely_misspelt(listing: Listing) -> Iterator[TagProblem]:
             )
 
 
-def _match_images(
-    found: _Found, images: Collection[str], problems: list[TagProblem], *, where: str
-) -> dict[str, tuple[int, ...]]:
-    """Classes by the names in `images`, suffixes stripped; what does not match is a problem."""
-    keys = list(dict.fromkeys(map(image_key, images)))
-    known = set(keys)
-    tails = Counter(key.rsplit("/", 1)[-1] for key in keys)
-    by_tail = {key.rsplit("/", 1)[-1]: key for key in keys}
-    matched: dict[str, set[int]] = {}
-    for name, (indices, place) in found.items():
-        tail = name.rsplit("/", 1)[-1]
-        key = name if name in known else by_tail.get(tail) if tails[tail] == 1 else None
-        if key is not None:
-            matched.setdefault(key, set()).update(indices)
+def _unmatched(found: _Found, existing: _Existing, *, where: str) -> Iterator[TagProblem]:
+    """Listed images that do not exist or may be any of several, and existing ones not listed."""
+    names = existing.names
+    for name, (_, place) in found.items():
+        if name in existing:
             continue
-        near = difflib.get_close_matches(name, keys, n=1, cutoff=0.6) if len(keys) < 5000 else []
+        if meant := existing.find(name):
+            what = f"image {name} may be {_any_of(meant)}"
+            yield TagProblem(place, what, "write it with its folder")
+            continue
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6) if len(names) < 5000 else []
         fix = f"did you mean {near[0]}?" if near else "add the image or drop the line"
-        problems.append(TagProblem(place, f"no image {name} exists", fix))
-    problems += (
-        TagProblem(where, f"image {key} is not listed", "tag it or remove the image", "warning")
-        for key in keys
-        if key not in matched
-    )
-    return {key: tuple(sorted(matched[key])) for key in keys if key in matched}
+        yield TagProblem(place, f"no image {name} exists", fix)
+    for name in names:
+        if name not in found:
+            what, fix = f"image {name} is not listed", "tag it or remove the image"
+            yield TagProblem(where, what, fix, "warning")
+
+
+def _any_of(names: Sequence[str], *, most: int = 3) -> str:
+    last = names[-1] if len(names) <= most else f"{len(names) - most + 1} more"
+    return f"{', '.join(names[: min(len(names), most) - 1])} or {last}"
 
 
 def _suspicious(tags: Tags, places: Mapping[str, str], listing: Listing) -> Iterator[TagProblem]:

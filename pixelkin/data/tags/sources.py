@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,8 +13,8 @@ from scipy.io import loadmat
 
 from pixelkin.data.clips.ccp import CLASS_COUNT, read_classes
 from pixelkin.data.instances.coco_json import coco_faults, known_ids, read_coco
+from pixelkin.data.instances.coco_panoptic import panoptic_faults
 from pixelkin.data.reading import IMAGE_SUFFIXES, decoded, require_folder
-from pixelkin.data.source import InstanceSource
 from pixelkin.data.tags.files import read_csv, read_json_lines
 from pixelkin.data.tags.image_tags import Listing, TagProblem, TagRow, image_key
 from pixelkin.errors import PixelkinError
@@ -38,7 +39,7 @@ def read_tags(path: str | os.PathLike[str]) -> Listing:
             return read_ccp(source)
         if (source / "Annotations").is_dir():
             return read_voc_xml(source / "Annotations")
-        return read_voc_xml(source) if any(source.glob("*.xml")) else read_folders(source)
+        return read_voc_xml(source) if _is_voc(source) else read_folders(source)
     if not source.exists():
         raise PixelkinError(f"no tags at {source}: expected {_EXPECTED}; check the path")
     if suffix in (".csv", ".tsv", ".txt"):
@@ -50,17 +51,29 @@ def read_tags(path: str | os.PathLike[str]) -> Listing:
     raise PixelkinError(f"{source} is of no known kind: expected {_EXPECTED}; convert it")
 
 
+def _is_voc(folder: Path) -> bool:
+    """Whether the XML files of a folder are what it is about, or strays beside folders per tag."""
+    files = _xml_files(folder)
+    if not files:
+        return False
+    counts = [sum(map(_is_image, one.rglob("*"))) for one in _tag_folders(folder)]
+    # VOC's images may lie beside its XML, in a folder: one tag on every image is no tag, and where
+    # there are several folders, VOC has about one XML for each image.
+    return sum(map(bool, counts)) < 2 or len(files) > sum(counts) / 2
+
+
 def read_folders(root: str | os.PathLike[str]) -> Listing:
     """Tags from folder names: `root/<tag>/a.jpg`; an image in several folders has several tags.
 
     Images are one by their path below the folder of the tag. Files directly in `root` are images
-    without a tag; a folder without images is a class without an image.
+    without a tag; a folder without images is a class without an image. XML beside the folders is
+    told, for it may be VOC's.
 
     Raises:
         PixelkinError: the folder is missing or holds no folder.
     """
     base = require_folder(root, "a folder of images per tag")
-    folders = sorted(one for one in base.iterdir() if one.is_dir() and one.name[0] != ".")
+    folders = _tag_folders(base)
     if not folders:
         raise PixelkinError(f"{base} holds no folder: expected one per tag, with its images in it")
     rows = [TagRow(one.name, (), str(base)) for one in sorted(base.iterdir()) if _is_image(one)]
@@ -70,7 +83,26 @@ def read_folders(root: str | os.PathLike[str]) -> Listing:
             for path in sorted(folder.rglob("*"))
             if _is_image(path)
         )
-    return Listing(str(base), rows, tuple(folder.name for folder in folders))
+    listing = Listing(str(base), rows, tuple(folder.name for folder in folders))
+    if strays := _xml_files(base):
+        listing.problems.append(
+            TagProblem(
+                str(strays[0]),
+                f"{len(strays)} XML beside {len(folders)} folders of images is not read: VOC has "
+                "one for each image",
+                "drop it, or give a folder of XML alone",
+                "warning",
+            )
+        )
+    return listing
+
+
+def _tag_folders(base: Path) -> list[Path]:
+    return sorted(one for one in base.iterdir() if one.is_dir() and one.name[0] != ".")
+
+
+def _xml_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[!.]*.xml"))
 
 
 def _is_image(path: Path) -> bool:
@@ -82,6 +114,8 @@ def _is_image(path: Path) -> bool:
 def read_coco_tags(path: str | os.PathLike[str]) -> Listing:
     """Tags from a COCO JSON: the categories annotated in each image, crowds too.
 
+    A panoptic one has a list of segments per image; categories of things and of stuff are tags, and
+    images without a list are left out, since nobody looked at them.
     Segmentations and image files are not looked at; boxes alone, which teach no mask, do here.
 
     Raises:
@@ -89,7 +123,9 @@ def read_coco_tags(path: str | os.PathLike[str]) -> Listing:
     """
     source = Path(path)
     content = read_coco(source)
-    problems = [_fault(source, text) for text in coco_faults(content)]
+    panoptic = any("segments_info" in one for one in content["annotations"])
+    faults = panoptic_faults(content) if panoptic else coco_faults(content)
+    problems = [_fault(source, text) for text in faults]
     # Faulty records are named above; what hangs on them is left out.
     names = {
         one["id"]: one["name"]
@@ -98,16 +134,27 @@ def read_coco_tags(path: str | os.PathLike[str]) -> Listing:
     }
     tags: dict[Any, list[str]] = {}
     for record in content["annotations"]:
-        image, category = record.get("image_id"), record.get("category_id")
-        if isinstance(image, int | str) and isinstance(category, int | str) and category in names:
-            tags.setdefault(image, []).append(names[category])
+        image = record.get("image_id")
+        for category in _categories(record):
+            if isinstance(image, int | str) and category in names:
+                tags.setdefault(image, []).append(names[category])
     rows = [
         # Two annotations of one class are no double tag.
         TagRow(name, tuple(dict.fromkeys(tags.get(key, ()))), f"{source}: image {key}")
         for key, name in ((one.get("id"), one.get("file_name")) for one in content["images"])
         if isinstance(key, int | str) and isinstance(name, str) and name
+        if key in tags or not panoptic
     ]
     return Listing(str(source), rows, tuple(dict.fromkeys(names.values())), problems)
+
+
+def _categories(record: dict[str, Any]) -> Iterator[int | str]:
+    """The category ids of an annotation: its own, or its segments' if it is panoptic."""
+    segments = record.get("segments_info", [record])
+    for one in segments if isinstance(segments, list) else ():
+        category = one.get("category_id") if isinstance(one, dict) else None
+        if isinstance(category, int | str):
+            yield category
 
 
 def _fault(path: Path, text: str) -> TagProblem:
@@ -127,7 +174,7 @@ def read_voc_xml(folder: str | os.PathLike[str]) -> Listing:
     """
     base = require_folder(folder, "the XML annotations of VOC")
     listing = Listing(str(base), [])
-    for path in sorted(base.glob("[!.]*.xml")):
+    for path in _xml_files(base):
         try:
             root = ElementTree.parse(path).getroot()
         except (ElementTree.ParseError, OSError, UnicodeError, ValueError) as error:
@@ -141,19 +188,6 @@ def read_voc_xml(folder: str | os.PathLike[str]) -> Listing:
     if not listing.rows and not listing.problems:
         raise PixelkinError(f"{base} holds no .xml file: expected one per image")
     return listing
-
-
-def source_tags(source: InstanceSource, *, where: str = "data set") -> Listing:
-    """Tags from any data set of instances: the categories of each image, crowds too.
-
-    Reads every sample, its image included; where an annotation file alone will do, that is faster.
-    """
-    rows = []
-    for index, name in enumerate(source.names):
-        categories = dict.fromkeys(one.category for one in source[index].instances)
-        tags = tuple(source.class_names[category] for category in categories)
-        rows.append(TagRow(name, tags, f"{where}: {name}"))
-    return Listing(where, rows, source.class_names)
 
 
 def read_ccp(root: str | os.PathLike[str], *, maps: bool = True) -> Listing:

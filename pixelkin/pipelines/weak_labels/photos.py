@@ -16,7 +16,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from pixelkin.data.reading import IMAGE_SUFFIXES, read_image, require_folder
-from pixelkin.data.tags.image_tags import TagProblem, Tags, resolve
+from pixelkin.data.tags.image_tags import TagProblem, Tags, composed, resolve
 from pixelkin.data.tags.sources import read_tags
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path, atomic_write
@@ -126,7 +126,8 @@ def match_tags(
         PixelkinError: no photo has a tag, a chosen class is unknown, or there are too many.
     """
     found, problems = resolve(read_tags(tags), images=names)
-    chosen = list(classes) or list(found.class_names)
+    classes = [composed(name) for name in classes]
+    chosen = classes or list(found.class_names)
     for name in chosen:
         if name not in found.class_names:
             near = difflib.get_close_matches(name, found.class_names, n=1, cutoff=0.5)

@@ -14,7 +14,6 @@ from pixelkin.data.tags.sources import (
     read_folders,
     read_tags,
     read_voc_xml,
-    source_tags,
 )
 from pixelkin.errors import PixelkinError
 
@@ -59,15 +58,13 @@ def coco(folder, **changes):
 
 def test_coco(tmp_path):
     path = coco(tmp_path)
-    wanted = {"a": ("bag", "hat"), "b": ()}
-    for listing in (read_tags(path), source_tags(CocoJson(path))):
-        tags, _ = resolve(listing)
-        found = {
-            name: tuple(sorted(tags.class_names[one] for one in indices))
-            for name, indices in tags.by_name.items()
-        }
-        assert found == wanted
-        assert sorted(tags.class_names) == ["bag", "hat", "tie"]
+    tags, _ = resolve(read_tags(path))
+    assert tags == Tags(("bag", "hat", "tie"), {"a": (0, 1), "b": ()})
+    # The loader of instances, which numbers classes by their ids, says the same.
+    source = CocoJson(path)
+    for index, name in enumerate(source.names):
+        told = {tags.class_names[one] for one in tags.by_name[name]}
+        assert told == {source.class_names[one.category] for one in source[index].instances}
 
 
 def test_coco_faults_are_problems_and_the_rest_is_read(tmp_path):
@@ -90,6 +87,32 @@ def test_coco_faults_are_problems_and_the_rest_is_read(tmp_path):
     ]
 
 
+def test_panoptic_coco(tmp_path):
+    def segments(*categories):
+        return [{"id": n, "category_id": one, "area": 1} for n, one in enumerate(categories, 1)]
+
+    categories = [
+        {"id": one, "name": name, "isthing": thing}
+        for one, name, thing in ((4, "bag", 1), (9, "sky", 0), (5, "tie", 1))
+    ]
+    annotations = [
+        {"image_id": 1, "file_name": "a.png", "segments_info": segments(9, 4, 4)},
+        {"image_id": 2, "file_name": "b.png", "segments_info": segments(77, 9)},
+        {"image_id": 2, "file_name": "b.png", "segments_info": None},
+    ]
+    images = [{"id": n, "file_name": f"{name}.png"} for n, name in enumerate("abc", 1)]
+    path = coco(tmp_path, images=images, annotations=annotations, categories=categories)
+    tags, problems = resolve(read_tags(path))
+    assert tags == Tags(("bag", "sky", "tie"), {"a": (0, 1), "b": (1,)})
+    assert resolve(read_tags(path), images=["a", "b", "c"])[0].by_name == {"a": (0, 1), "b": (1,)}
+    where = "the annotation of image 2"
+    assert [one.what for one in problems if one.severity == "error"] == [
+        f"{where}: segment 1 has category id 77, which has no name",
+        f"{where} occurs twice",
+        f"{where} has no segments_info: expected a list",
+    ]
+
+
 def test_voc_xml(tmp_path):
     item = "<object><name>{}</name><difficult>1</difficult></object>"
     two = item.format("cat") + item.format(" dog ") + item.format("cat")
@@ -102,6 +125,28 @@ def test_voc_xml(tmp_path):
     assert problems[0].where.endswith("3.xml")
     with pytest.raises(PixelkinError, match=r"no \.xml"):
         read_voc_xml(put(tmp_path / "none/a.txt").parent)
+
+
+def test_a_stray_xml_beside_folders_per_tag_is_told_and_no_voc(tmp_path):
+    for name in ("hat/a.jpg", "bag/b.jpg", "notes.xml"):
+        put(tmp_path / name, "<annotation></annotation>")
+    tags, problems = resolve(read_tags(tmp_path))
+    assert tags == Tags(("bag", "hat"), {"a": (1,), "b": (0,)})
+    assert [str(one) for one in problems] == [
+        f"warning: {tmp_path / 'notes.xml'}: 1 XML beside 2 folders of images is not read: VOC has "
+        "one for each image; drop it, or give a folder of XML alone"
+    ]
+
+
+@pytest.mark.parametrize(
+    "images", [["1.jpg"], [f"images/{n}.jpg" for n in range(9)], ["train/1.jpg", "test/2.jpg"]]
+)
+def test_voc_xml_with_its_images_beside_it(tmp_path, images):
+    for name in images:
+        put(tmp_path / name)
+    for name in ("1.xml", "2.xml"):
+        put(tmp_path / name, "<annotation><object><name>cat</name></object></annotation>")
+    assert resolve(read_tags(tmp_path))[0] == Tags(("cat",), {"1": (0,), "2": (0,)})
 
 
 def test_unknown_kinds(tmp_path):
@@ -133,7 +178,7 @@ def test_ccp_files(tmp_path):
 def test_ccp_data(shared_data):
     root = shared_data / "ccp"
     given, _ = resolve(read_ccp(root, maps=False))
-    both, problems = resolve(read_ccp(root), images=[p.name for p in (root / "photos").iterdir()])
+    both, problems = resolve(read_ccp(root), images=[p.stem for p in (root / "photos").iterdir()])
     assert len(given.by_name) == 223
     assert len(both.by_name) == 707
     counts = dict(zip(both.class_names, both.counts(), strict=True))

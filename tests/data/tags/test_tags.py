@@ -1,3 +1,7 @@
+import unicodedata
+
+import pytest
+
 from pixelkin.data.tags.image_tags import Listing, TagRow, Tags, resolve
 
 
@@ -26,7 +30,7 @@ def test_every_fault_is_told_at_once():
     tags, problems = resolve(
         given,
         class_names=["dress", "bag", "hat", "scarf"],
-        images=["a.png", "b.png", "c.png", "d.png", "e.png", "f.png", "g.png"],
+        images=["a", "b", "c", "d", "e", "f", "g"],
     )
     assert tags == Tags(
         ("dress", "bag", "hat", "scarf"),
@@ -100,16 +104,69 @@ def test_images_match_by_their_last_part_where_that_is_unambiguous():
     given = listing(
         ("D:\\old\\a.jpg", ["hat"]), ("x/b.jpg", ["hat"]), ("b.jpg", ["bag"]), ("c", ["bag"])
     )
-    tags, problems = resolve(given, images=["new/a.jpg", "x/b.jpg", "y/b.jpg", "c.v2.jpg"])
+    tags, problems = resolve(given, images=["new/a", "x/b", "y/b", "c.v2"])
     assert tags.by_name == {"new/a": (1,), "x/b": (1,)}
     assert [(one.what, one.severity) for one in problems][:2] == [
-        ("no image b exists", "error"),
+        ("image b may be x/b or y/b", "error"),
         ("no image c exists", "error"),
     ]
 
 
+def test_an_image_that_may_be_several_is_told_with_all_of_them():
+    for many, said in (
+        (3, "0/a, 1/a or 2/a"),
+        (4, "0/a, 1/a or 2 more"),
+        (9, "0/a, 1/a or 7 more"),
+    ):
+        given = listing(("a.jpg", ["hat"]), ("b.jpg", ["bag"]))
+        tags, problems = resolve(given, images=["b", *(f"{one}/a" for one in range(many))])
+        assert tags.by_name == {"b": (0,)}
+        assert told(problems)[0] == (
+            "error", "t.csv:1", f"image a may be {said}", "write it with its folder"
+        )  # fmt: skip
+
+
+def test_a_name_that_ends_like_a_suffix_is_not_stripped_twice():
+    # The files a.jpg.png and b.png.
+    given = listing(("a.jpg.png", ["hat"]), ("b.png", ["bag"]))
+    tags, problems = resolve(given, images=["a.jpg", "b"])
+    assert tags.by_name == {"a.jpg": (1,), "b": (0,)}
+    assert not problems
+    # Where there is no image a, "a.jpg" can only be that one: VOC's a.jpg.xml is called so.
+    given = listing(("a.jpg", ["hat"]), ("a.jpg.png", ["bag"]), ("in/b.jpg", ["hat"]))
+    assert resolve(given, images=["a.jpg", "b"])[0].by_name == {"a.jpg": (0, 1), "b": (1,)}
+    tags, _ = resolve(given, images=["a.jpg", "a"])
+    assert tags.by_name == {"a.jpg": (0,), "a": (1,)}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_their_letter_and_beside_it_are_the_same(form):
+    # As macOS names a file, and as a table has it; and the other way round.
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    cafe, beret = (unicodedata.normalize(form, one) for one in ("café", "béret"))
+    written = listing(
+        *((unicodedata.normalize(other, f"{one}.jpg"), [beret]) for one in (cafe, f"in/{cafe} 2")),
+        ("b.jpg", [unicodedata.normalize(other, beret)]), ("c.jpg", ["hat"]),
+    )  # fmt: skip
+    for names in (None, [beret, "hat"], [unicodedata.normalize(other, beret), "hat"]):
+        images = [cafe, f"{cafe} 2", "b", "c"]
+        tags, problems = resolve(written, class_names=names, images=images)
+        assert set(tags.class_names) == {"hat", unicodedata.normalize("NFC", beret)}
+        assert list(tags.by_name) == images
+        assert len(set(tags.by_name.values())) == 2
+        assert not problems
+    named = listing(("b", [cafe]), ("c", ["hat"]), class_names=(cafe, "hat"))
+    assert resolve(named)[0].class_names == ("caf\u00e9", "hat")
+
+
+def test_one_tag_twice_by_two_spellings_of_an_image_is_told():
+    given = listing(("old/a.jpg", ["hat"]), ("a.jpg", ["hat"]), ("b", ["bag"]))
+    _, problems = resolve(given, images=["a", "b"])
+    assert told(problems) == [("warning", "t.csv:2", "image a.jpg has tag 'hat' twice", "drop one")]
+
+
 def test_near_image_is_named():
-    _, problems = resolve(listing(("photo_01.jpg", ["hat"])), images=["photo_10.jpg", "qq.jpg"])
+    _, problems = resolve(listing(("photo_01.jpg", ["hat"])), images=["photo_10", "qq"])
     assert problems[0].fix in ("did you mean photo_10?",)
 
 
@@ -127,3 +184,5 @@ def test_counts():
 def test_a_problem_reads_as_one_line():
     _, problems = resolve(listing(("a", ["hta"])), class_names=["hat"])
     assert str(problems[0]) == "error: t.csv:1: tag 'hta' is unknown; did you mean 'hat'?"
+    _, problems = resolve(listing(("a\nb.jpg", ["hat"])), images=["c"])
+    assert str(problems[0]).startswith("error: t.csv:1: no image a b exists; ")
