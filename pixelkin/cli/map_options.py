@@ -132,7 +132,7 @@ class MapOptions(Averaging):
         if self.tags is None:
             return {}
         from pixelkin.data.class_maps.background import background_index
-        from pixelkin.data.tags.image_tags import image_key, resolve
+        from pixelkin.data.tags.image_tags import resolve
         from pixelkin.data.tags.sources import read_tags
 
         background = background_index(class_names)
@@ -142,12 +142,12 @@ class MapOptions(Averaging):
                 f"around them, expected background among {', '.join(class_names)}; leave them out"
             )
         found, problems = resolve(
-            read_tags(self.tags), class_names=class_names, images=[path.name for path in paths]
+            read_tags(self.tags), class_names=class_names, images=[path.stem for path in paths]
         )
         # Warnings are of what a training could learn.
         if errors := [str(one) for one in problems if one.severity == "error"]:
             say(f"tags left out: {len(errors)}, the first: {errors[0]}")
-        told = {path: found.by_name.get(image_key(path.name)) for path in paths}
+        told = {path: found.by_name.get(path.stem) for path in paths}
         shown = {
             path: tuple(sorted({background, *classes}))
             for path, classes in told.items()
