@@ -97,6 +97,7 @@ def check_class_maps(name: str, place: Place, report: Report, each: Progress) ->
             if not labels.any() and (brightest := int(read_image(still.map).max())):
                 report.warning(where, f"is dark throughout, {brightest} at most", fix=_DIM)
         elif _is_binary(still.map, labels):
+            # Only in formats whose loader takes it, since it can be true there: bdd, coco-stuff.
             what = "holds nothing but 0 and 255, as a binary mask does"
             report.warning(where, what, fix=_BINARY)
 

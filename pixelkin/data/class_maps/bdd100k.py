@@ -64,6 +64,8 @@ _LANE_BITS: dict[LaneTarget, tuple[int, int]] = {
 }
 _LANE_BACKGROUND = 1 << 3
 _LANE_USED = 0b111111
+_MOST_CROSSWALK = 0.1
+"""Share of an image that lines of crosswalks, some pixels wide, stay far below."""
 
 _SEMANTIC = class_table(range(len(CITYSCAPES_CLASSES)), ignored=(IGNORE,))
 _DRIVABLE = class_table(range(len(DRIVABLE_CLASSES)), ignored=(IGNORE,))
@@ -87,6 +89,7 @@ class BddSemantic(ClassMapFiles):
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
         values = read_byte_indices(path, size_hw=size_hw)
+        # Nothing but 0 and 255 is no fault: a road at night, all else unknown. `check` warns.
         return classes_of(values, _SEMANTIC, path, expected=f"0 to 18 and {IGNORE}")
 
 
@@ -120,7 +123,8 @@ class BddLanes(ClassMapFiles):
         target: `"category"` (8 classes), `"style"` (2) or `"direction"` (2).
 
     Raises:
-        PixelkinError: as `BddSemantic` does; or the target is unknown.
+        PixelkinError: as `BddSemantic` does; the target is unknown; or on reading, a map holds
+            nothing but 0 and 255, and too many 0 for lines.
     """
 
     def __init__(
@@ -137,7 +141,9 @@ class BddLanes(ClassMapFiles):
         self._target: LaneTarget = target
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
-        return lane_labels(read_byte_indices(path, size_hw=size_hw), self._target, path)
+        values = read_byte_indices(path, size_hw=size_hw)
+        _refuse_binary_lanes(values, path)
+        return lane_labels(values, self._target, path)
 
 
 class BddPanopticSemantic(ClassMapFiles):
@@ -158,6 +164,19 @@ class BddPanopticSemantic(ClassMapFiles):
         categories = read_bitmask(path, size_hw=size_hw)[..., 0]
         expected = f"categories 0 to {len(PANOPTIC_CLASSES)} in R"
         return classes_of(categories, _PANOPTIC, path, expected=expected)
+
+
+def _refuse_binary_lanes(values: Integer[np.ndarray, "h w"], path: Path) -> None:
+    """Raise where 0, a crosswalk, is the ground of a mask, and 255, background, is its object.
+
+    255 alone is an image without lane marks, and some pixels of 0 in it are a crosswalk alone.
+    """
+    if np.isin(values, (0, IGNORE)).all() and (values == 0).mean() > _MOST_CROSSWALK:
+        raise PixelkinError(
+            f"{path} holds nothing but 0 and {IGNORE}, and 0, a crosswalk, in "
+            f"{(values == 0).mean():.0%} of its pixels: expected lane marks on {IGNORE}, the "
+            "background; use the files of labels/lane/masks"
+        )
 
 
 def lane_labels(

@@ -114,6 +114,36 @@ def test_lane_maps_of_a_data_set(tmp_path: Path) -> None:
         BddLanes(tmp_path, target="kind")  # type: ignore[arg-type]
 
 
+def test_binary_masks_are_no_lanes_and_crosswalks_alone_are(tmp_path: Path) -> None:
+    grid = np.full((10, 20), 255, np.uint8)
+    path = write_bdd(tmp_path, grid, task="lane", images="100k")
+    data = BddLanes(tmp_path)
+    assert (data[0].labels == 8).all()
+    # Two thin lines are a crosswalk without anything else; more of it is a mask's ground.
+    grid[4, ::2] = 0
+    Image.fromarray(grid).save(path)
+    assert (data[0].labels == np.where(grid == 0, 0, 8)).all()
+    for rows in (2, 8, 10):
+        grid[:rows] = 0
+        Image.fromarray(grid).save(path)
+        with pytest.raises(
+            PixelkinError,
+            match=rf"7c39d841\.png holds nothing but 0 and 255, .* in {rows * 10 + 5 * (rows < 5)}% "
+            r"of its pixels: expected .*; use the files of labels/lane/masks",
+        ):
+            data[0]
+    # Beside a single lane mark of another kind it is no mask.
+    grid[9, 9] = 6
+    Image.fromarray(grid).save(path)
+    assert data[0].labels[9, 9] == 6
+
+
+def test_road_alone_in_what_is_unknown_is_no_fault(tmp_path: Path) -> None:
+    grid = np.array([[0, 0, 255]], np.uint8)
+    write_bdd(tmp_path, grid, task="sem_seg")
+    np.testing.assert_array_equal(BddSemantic(tmp_path)[0].labels, grid)
+
+
 # Bitmasks
 
 
