@@ -166,6 +166,22 @@ class BddPanopticSemantic(ClassMapFiles):
         return classes_of(categories, _PANOPTIC, path, expected=expected)
 
 
+def _lane_class(byte: int, target: LaneTarget) -> int:
+    if byte & _LANE_BACKGROUND:
+        return len(LANE_CLASSES[target]) - 1
+    low, width = _LANE_BITS[target]
+    return byte >> low & (1 << width) - 1
+
+
+# Of the bytes with bits 6 and 7 the data set has 255 alone.
+_LANES = {
+    target: class_table(
+        {byte: _lane_class(byte, target) for byte in (*range(_LANE_USED + 1), IGNORE)}
+    )
+    for target in LANE_CLASSES
+}
+
+
 def _refuse_binary_lanes(values: Integer[np.ndarray, "h w"], path: Path) -> None:
     """Raise where 0, a crosswalk, is the ground of a mask, and 255, background, is its object.
 
@@ -187,18 +203,12 @@ def lane_labels(
     Where bit 3 is set, as in 255, the pixel is background whatever else the byte says.
 
     Raises:
-        PixelkinError: a lane mark has one of the two bits that are not used; names `path`.
+        PixelkinError: a byte other than 255 has one of the two bits that are not used; names
+            `path`.
     """
-    background = values & _LANE_BACKGROUND != 0
-    strange = values[~background & (values > _LANE_USED)]
-    if strange.size:
-        raise PixelkinError(
-            f"{path} holds {strange[0]}: expected bytes of lane marks, below {_LANE_USED + 1}, or "
-            f"{IGNORE}; use the files of labels/lane/masks"
-        )
-    low, width = _LANE_BITS[target]
-    classes = values.astype(np.int64) >> low & (1 << width) - 1
-    return np.where(background, len(LANE_CLASSES[target]) - 1, classes)
+    expected = f"bytes of lane marks, 0 to {_LANE_USED}, or {IGNORE}"
+    remedy = "use the files of labels/lane/masks"
+    return classes_of(values, _LANES[target], path, expected=expected, remedy=remedy)
 
 
 def lane_bytes(
