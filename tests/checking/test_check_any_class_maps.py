@@ -184,7 +184,7 @@ def test_volumes_without_affine_with_fractions_and_of_other_sizes(tmp_path: Path
         nibabel.save(image, path)
 
     hounsfield = labels.astype(np.int16) - 100
-    for n in range(8):
+    for n in (*range(8), 9):
         save(f"volume-{n}.nii", hounsfield)
         save(f"segmentation-{n}.nii", labels)
     save("segmentation-0.nii", np.where(labels == 2, 7, 0).astype(np.uint8))
@@ -200,6 +200,7 @@ def test_volumes_without_affine_with_fractions_and_of_other_sizes(tmp_path: Path
     (tmp_path / "segmentation-7.nii").unlink()
     save("volume-8.nii", labels.astype(np.int16))
     save("segmentation-8.nii.gz", labels)
+    save("segmentation-9.nii", np.zeros(labels.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")]))
     name, report = check_data(tmp_path)
     assert name == "lits"
     words = {
@@ -212,6 +213,7 @@ def test_volumes_without_affine_with_fractions_and_of_other_sizes(tmp_path: Path
         "segmentation-6.nii": "cannot be read: the file is empty",
         "volume-7.nii": "has no segmentation: expected segmentation-7.nii below",
         "volume-8.nii": "holds no value below 0",
+        "segmentation-9.nii": "has voxels of type RGB: expected one number each",
     }
     found = {p.where: p.what for p in report.problems}
     assert found.keys() == words.keys()
