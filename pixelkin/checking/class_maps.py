@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Num
 
 from pixelkin.checking.files import ImageFacts, check_images, check_size
 from pixelkin.checking.report import ClassTally, Progress, Report
@@ -30,6 +30,9 @@ _BINARY = "see whether 255 is an object here: both values mean something else in
 _DIM = "make skin white (255): what is darker than half is background"
 _PART = "add the maps of this part, or remove its images"
 _UNPLACED = "look at a slice: without an affine nobody knows which way the volume lies"
+_NO_NUMBER = "export the volume again from the files of the scanner: its values are lost"
+_NAN = "write air (-1000) where the scanner saw nothing; elsewhere export the volume again"
+_INFINITE = "export the volume again: some program divided by zero, or its numbers grew too large"
 _UNITS = "convert the volume to Hounsfield units, in which air is -1000"
 
 _WHITE_IS_A_CLASS = frozenset({"pratheepan"})
@@ -221,7 +224,7 @@ def _check_volumes(source: Lits, report: Report, each: Progress) -> None:
         if not volume.placed:
             what = "has the identity as its affine, as if somebody had lost it"
             report.warning(report.place(volume.path), what, fix=_UNPLACED)
-        lowest = 0.0
+        seen = _Voxels()
         faulty: set[Path] = set()
         for start in range(0, depth, _SLAB):
             stop = min(start + _SLAB, depth)
@@ -231,7 +234,7 @@ def _check_volumes(source: Lits, report: Report, each: Progress) -> None:
                 try:
                     values = one.slab_zyx(start, stop)
                     if one is volume:
-                        lowest = min(lowest, float(np.nanmin(values)))
+                        seen.add(values)
                         continue
                     for labels in source.labels_of(values, mask.path):
                         report.classes.add(labels, source.class_names)
@@ -240,6 +243,42 @@ def _check_volumes(source: Lits, report: Report, each: Progress) -> None:
                     _, what, fix = explained(error, report, one.path)
                     slices = f"in slices {start} to {stop - 1}: " if depth > _SLAB else ""
                     report.error(report.place(one.path), f"{slices}{what}", fix=fix)
-        if lowest >= 0 and volume.path not in faulty:
-            what = "holds no value below 0, so that it cannot be in Hounsfield units"
-            report.warning(report.place(volume.path), what, fix=_UNITS)
+        if volume.path not in faulty:
+            _check_voxels(seen, report.place(volume.path), report)
+
+
+@dataclass
+class _Voxels:
+    """What the voxels of a volume hold: how many, how many no number, and the lowest number."""
+
+    count: int = 0
+    nan: int = 0
+    infinite: int = 0
+    lowest: float = np.inf
+
+    def add(self, values: Num[np.ndarray, "z y x"]) -> None:
+        self.count += values.size
+        self.nan += int(np.isnan(values).sum())
+        self.infinite += int(np.isinf(values).sum())
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            self.lowest = min(self.lowest, float(finite.min()))
+
+
+def _check_voxels(seen: _Voxels, where: str, report: Report) -> None:
+    if seen.nan + seen.infinite == seen.count:
+        what = f"holds no number: NaN in {seen.nan} voxels, infinite values in {seen.infinite}"
+        report.error(where, what, fix=_NO_NUMBER)
+        return
+    if seen.nan:
+        what = f"holds NaN in {seen.nan} of {seen.count} voxels, which is read as air"
+        report.warning(where, what, fix=_NAN)
+    if seen.infinite:
+        what = (
+            f"holds infinite values in {seen.infinite} of {seen.count} voxels, which are read as "
+            "the ends of the window"
+        )
+        report.warning(where, what, fix=_INFINITE)
+    if seen.lowest >= 0:
+        what = "holds no value below 0, so that it cannot be in Hounsfield units"
+        report.warning(where, what, fix=_UNITS)

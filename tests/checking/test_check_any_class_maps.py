@@ -225,6 +225,47 @@ def test_volumes_without_affine_with_fractions_and_of_other_sizes(tmp_path: Path
     }  # fmt: skip
 
 
+def test_voxels_that_are_no_number_are_named(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    values = {
+        "volume-0": np.full((6, 4, 70), np.nan, np.float32),
+        "volume-1": np.full((6, 4, 70), -100, np.float32),
+        "volume-2": np.full((6, 4, 70), -100, np.float32),
+        "segmentation-0": np.zeros((6, 4, 70), np.uint8),
+        "segmentation-1": np.zeros((6, 4, 70), np.float32),
+        "segmentation-2": np.zeros((6, 4, 70), np.uint8),
+    }
+    # Whole slabs of slices too.
+    values["volume-1"][..., :65] = np.nan
+    values["volume-2"][0, 0, :2] = np.inf, -np.inf
+    values["segmentation-1"][1, 1, 1] = np.nan
+    for name, voxels in values.items():
+        image = nibabel.Nifti1Image(voxels, np.diag([1, 1, 2, 1]))
+        nibabel.save(image, tmp_path / f"{name}.nii")
+    found = [(p.where, p.severity, p.what, p.fix) for p in problems("lits", tmp_path)]
+    assert [one[:3] for one in found] == [
+        ("volume-0.nii", "error", "holds no number: NaN in 1680 voxels, infinite values in 0"),
+        (
+            "segmentation-1.nii",
+            "error",
+            "in slices 0 to 63: holds NaN or infinite values: expected 0, 1 and 2",
+        ),
+        (
+            "volume-1.nii",
+            "warning",
+            "holds NaN in 1560 of 1680 voxels, which is read as air",
+        ),
+        (
+            "volume-2.nii",
+            "warning",
+            "holds infinite values in 2 of 1680 voxels, which are read as the ends of the window",
+        ),
+    ]
+    assert found[0][3].startswith("export the volume again")
+    assert found[1][3] == "write 0 where nothing was labelled"
+    assert found[2][3].startswith("write air (-1000) where the scanner saw nothing")
+
+
 def test_camvid_in_colours_and_all_faulty_files_at_once(tmp_path: Path) -> None:
     for n in range(5):
         picture(tmp_path / "701_StillsRaw_full" / f"{n}.png")

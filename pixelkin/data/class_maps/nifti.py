@@ -206,7 +206,10 @@ def save_segmentation(
 def windowed(
     values: Num[np.ndarray, "*size"], window_hu: tuple[float, float]
 ) -> UInt8[np.ndarray, "*size"]:
-    """Grey values: the lower end of the window 0, the upper 255, rounded; what is no number, 0.
+    """Grey values: the lower end of the window 0, the upper 255, rounded; NaN 0.
+
+    NaN is taken as air, below any window: programs that turn or resample a volume write it outside
+    of what the scanner saw, where others write −1024 or less.
 
     Args:
         values: Hounsfield units.
