@@ -298,6 +298,10 @@ def test_skin_that_is_not_white_and_deep_masks(tmp_path: Path) -> None:
     Image.fromarray(np.ones((SIZE[1], SIZE[0]), np.uint8)).save(path)
     dim = [p for p in problems("pratheepan", tmp_path) if p.where == place]
     assert [(p.what, p.severity) for p in dim] == [("is dark throughout, 1 at most", "warning")]
+    picture(path)
+    (photo,) = [p for p in problems("pratheepan", tmp_path) if p.where == place]
+    assert photo.what.startswith("has colours in ")
+    assert photo.fix == "use the file that the data set ships"
     Image.fromarray(np.full((SIZE[1], SIZE[0]), 65535, np.uint16)).save(path)
     deep = [p for p in problems("pratheepan", tmp_path) if p.where == place]
     assert [p.what for p in deep] == ["has pixels of mode I;16: expected 8 bits per channel"]
