@@ -185,7 +185,7 @@ def explained(
         return report.place(error.path), error.what, error.fix
     text, _, fix = str(error).rpartition("; ")
     if not text:
-        text, fix = fix, _DEFAULT_FIX
+        text, fix = fix, _NONE if path is None else _DEFAULT_FIX
     fix = _FIXES.get(fix, fix)
     for begin, left in _FOUND.items():
         found = re.fullmatch(begin, text)

@@ -196,7 +196,8 @@ def images_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:
         found[path.stem] = path
     if not found:
         raise PixelkinError(
-            f"{folder} holds no image: expected {', '.join(sorted(IMAGE_SUFFIXES))} directly in it"
+            f"{folder} holds no image: expected {', '.join(sorted(IMAGE_SUFFIXES))} directly in "
+            "it; put the images there, or give the folder that holds them"
         )
     return found
 

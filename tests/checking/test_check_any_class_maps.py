@@ -10,8 +10,10 @@ from PIL import Image
 from tiny_class_map_sets import CLASS_MAP_SETS, SIZE, mat, picture
 
 from pixelkin.checking.check import FORMATS, check_data
-from pixelkin.checking.report import Problem
+from pixelkin.checking.class_maps import explained
+from pixelkin.checking.report import Problem, Report
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
+from pixelkin.errors import PixelkinError
 
 # Of these the check is that of their objects, or another.
 OWN_CHECKS = ("pngs", "panoptic", "ccp")
@@ -326,6 +328,29 @@ def test_missing_folders_of_maps_are_told(
     found = [p for p in problems(name, tmp_path) if p.where == where]
     assert len(found) == 1
     assert what in found[0].what
+
+
+@pytest.mark.parametrize("name", ["camvid", "cityscapes-coarse", "kitti", "ade20k", "lits"])
+def test_empty_folders_have_a_fix_of_their_own(tmp_path: Path, name: str) -> None:
+    MAKERS[name](tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.suffix in (".jpg", ".png", ".nii"):
+            path.unlink()
+    found = problems(name, tmp_path)
+    assert found
+    for one in found:
+        assert one.what.startswith("holds no ")
+        assert one.fix.startswith(("give ", "put ", "unpack "))
+        assert ";" not in one.what
+
+
+def test_faults_of_folders_without_a_fix_are_not_told_to_leave_a_still_out(tmp_path: Path) -> None:
+    report = Report(tmp_path)
+    error = PixelkinError(f"{tmp_path / 'x'} holds no map: expected some")
+    assert explained(error, report)[::2] == ("x", "choose the folder that holds the data set, and "
+                                             "see that its maps lie where they should")  # fmt: skip
+    fix = "use the file that the data set ships, or leave the still out"
+    assert explained(error, report, tmp_path / "x")[::2] == ("x", fix)
 
 
 def test_ade20k_images_without_maps_and_annotations_that_cannot_be_read(tmp_path: Path) -> None:

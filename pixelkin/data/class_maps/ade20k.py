@@ -230,7 +230,10 @@ def _files(root: str | os.PathLike[str], split: str, kind: str) -> dict[str, tup
         raise unknown_split(split, known, where=base)
     maps = sorted((base / split).rglob(f"[!.]*_{kind}.png"), key=lambda path: path.name)
     if not maps:
-        raise PixelkinError(f"{base / split} holds no *_{kind}.png: expected {_LAYOUT}")
+        raise PixelkinError(
+            f"{base / split} holds no *_{kind}.png: expected {_LAYOUT}; give the folder that holds "
+            "images, with all that ADE20K ships in it"
+        )
     files = {}
     for path in maps:
         image = _image_of(path)

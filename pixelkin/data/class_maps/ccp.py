@@ -67,7 +67,7 @@ class CcpSemantic:
         if not self._photos:
             raise PixelkinError(
                 f"no photo of {base / 'photos'} has pixel labels in {self._annotations}: "
-                f"expected {_LAYOUT}"
+                f"expected {_LAYOUT}; give the folder that holds photos and annotations of one set"
             )
         self.names = list(self._photos)
 

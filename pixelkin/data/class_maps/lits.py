@@ -75,7 +75,9 @@ class Lits:
         self.class_names = _CLASSES if target == "tumour" else _CLASSES[:2]
         volumes, masks = _numbered(base, "volume"), _numbered(base, "segmentation")
         if not volumes:
-            raise PixelkinError(f"{base} holds no volume: expected {_LAYOUT}")
+            raise PixelkinError(
+                f"{base} holds no volume: expected {_LAYOUT}; give the folder that holds volumes"
+            )
         self._places: list[tuple[NiftiVolume, NiftiVolume, int]] = []
         self.names = []
         unplaced = []

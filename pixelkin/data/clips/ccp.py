@@ -47,7 +47,10 @@ class Ccp:
         self._target = target
         self.names = sorted(path.stem for path in self._annotations.glob("[!.]*.mat"))
         if not self.names:
-            raise PixelkinError(f"{self._annotations} holds no .mat file: expected {layout}")
+            raise PixelkinError(
+                f"{self._annotations} holds no .mat file: expected {layout}; give the folder that "
+                "holds photos and annotations"
+            )
 
     def __len__(self) -> int:
         return len(self.names)

@@ -326,4 +326,7 @@ def first_folder(root: Path, *inner: str) -> Path:
     for name in inner:
         if (root / name).is_dir():
             return root / name
-    raise PixelkinError(f"no folder {root / inner[0]}: expected it, or give the folder itself")
+    raise PixelkinError(
+        f"no folder {root / inner[0]}: expected it in the data set; check the path, or give the "
+        f"folder of the {inner[0].split('/')[0]} itself"
+    )

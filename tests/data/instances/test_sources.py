@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,26 @@ def test_every_format_opens_by_name_and_by_what_lies_there(tmp_path: Path, name:
             assert decode_rle(one.rle, (4, 6)).any()
             assert 0 <= one.category < len(source.class_names)
         assert len(sample.instances) == (name not in ("coco", "labelme"))
+
+
+@pytest.mark.parametrize("name", ["yolo", "pngs", "penn-fudan", "cityscapes", "cvppp", "nuclei"])
+def test_what_to_do_about_empty_folders_is_said(tmp_path: Path, name: str) -> None:
+    INSTANCE_SETS[name](tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    if name == "nuclei":
+        shutil.rmtree(tmp_path / "a")
+    with pytest.raises(PixelkinError, match=r"holds no .*: expected .*; (give|put|unpack) ") as one:
+        open_source(f"{name}:{tmp_path}")
+    assert str(tmp_path) in str(one.value)
+
+
+def test_a_missing_folder_may_be_given(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        told = rf"no folder .*/{folder}: expected it .*; check the path, or give the folder of the "
+        with pytest.raises(PixelkinError, match=told + folder):
+            open_source(f"pngs:{tmp_path}")
+        picture(tmp_path / "images" / "a.png")
 
 
 def test_every_format_has_its_layout_described() -> None:
