@@ -353,6 +353,32 @@ def test_faults_of_folders_without_a_fix_are_not_told_to_leave_a_still_out(tmp_p
     assert explained(error, report, tmp_path / "x")[::2] == ("x", fix)
 
 
+def test_ccp_labels_without_photo_of_other_size_and_of_other_classes(tmp_path: Path) -> None:
+    names = np.array([["null", *(f"garment {number}" for number in range(1, 59))]], dtype=object)
+    mat(tmp_path / "label_list.mat", {"label_list": names})
+    labels = tmp_path / "annotations" / "pixel-level"
+    for number in range(1, 5):
+        picture(tmp_path / "photos" / f"{number:04}.jpg")
+        mat(labels / f"{number:04}.mat", {"groundtruth": np.ones(SIZE[::-1], np.uint8)})
+    assert problems("ccp", tmp_path) == []
+    (tmp_path / "photos" / "0001.jpg").unlink()
+    mat(labels / "0002.mat", {"groundtruth": np.ones((2, 2), np.uint8)})
+    mat(labels / "0003.mat", {"groundtruth": np.full(SIZE[::-1], 108, np.uint8)})
+    assert [(Path(p.where).name, p.what, p.fix) for p in problems("ccp", tmp_path)] == [
+        (
+            "0001.mat",
+            "has no photo: expected photos/0001.jpg",
+            "add the photo, or remove the .mat",
+        ),
+        ("0002.mat", "is 2×2: expected 6×4 as its image", "make them the same size"),
+        (
+            "0003.mat",
+            "holds class 108: expected 0 to 58, CCP's classes",
+            "use CCP's pixel-level file",
+        ),
+    ]
+
+
 def test_ade20k_images_without_maps_and_annotations_that_cannot_be_read(tmp_path: Path) -> None:
     MAKERS["ade20k"](tmp_path)
     image = one(tmp_path / "images" / "ADE" / "training", "*.jpg")
