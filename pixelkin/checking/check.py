@@ -26,7 +26,8 @@ from pixelkin.checking.yolo_seg import check_yolo_seg, folder_pairs
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, Classes
 from pixelkin.data.class_maps.place import Place
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
-from pixelkin.data.instances.sources import recognised, the_one_format
+from pixelkin.data.instances.sources import MASK_SUFFIXES, recognised, the_one_format
+from pixelkin.data.reading import IMAGE_SUFFIXES, PNGS, mask_suffix
 from pixelkin.errors import PixelkinError
 
 _Check = Callable[[Place, Report, Progress], None]
@@ -60,8 +61,10 @@ def _pngs(place: Place, report: Report, each: Progress) -> None:
     masks = place.masks
     if masks is None:
         masks = place.path / "masks" if (place.path / "masks").is_dir() else place.path
-    suffixed = any(masks.glob("*_mask.png"))
-    check_index_png(IndexFolders(images, masks, "_mask" if suffixed else ""), report, each)
+    stems = sorted(path for path in images.glob("[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    there = {path.stem for path in masks.glob(PNGS)}
+    suffix = mask_suffix((path.stem for path in stems), there, MASK_SUFFIXES)
+    check_index_png(IndexFolders(images, masks, suffix), report, each)
 
 
 def _pngs_classes(place: Place, report: Report, each: Progress) -> None:
@@ -101,7 +104,8 @@ def _both(
 def _cvppp(place: Place, report: Report, each: Progress) -> None:
     inner = sorted({path.parent for path in place.path.glob("*/*_rgb.png")})
     for folder in inner or [place.path]:
-        check_index_png(IndexFolders(folder, folder, "_label", "_rgb"), report, each)
+        folders = IndexFolders(folder, folder, "_label", "_rgb", upper_case=False)
+        check_index_png(folders, report, each)
 
 
 FORMATS: dict[str, _Check] = {
@@ -221,7 +225,7 @@ def _format_at(place: Place) -> str:
         # Without its images a folder shows no format.
         if any(data.glob("*.txt")) or any(data.glob("labels/**/*.txt")):
             return "yolo"
-        if any(data.glob("*.png")) or any(data.glob("masks/*.png")):
+        if any(data.glob(PNGS)) or any(data.glob(f"masks/{PNGS}")):
             return "pngs"
     if data.suffix.lower() == ".json":
         # A broken file shows no format; COCO is what most have, and the check says what is wrong.

@@ -154,7 +154,7 @@ def _labels(still: _Still, image: ImageFacts, report: Report) -> Int64[np.ndarra
     A map is read in the size that it has, so that a faulty image hides no fault of the map.
     """
     try:
-        if isinstance(still.source, ClassMapFiles) and still.map.suffix == ".png":
+        if isinstance(still.source, ClassMapFiles) and still.map.suffix.lower() == ".png":
             size_hw = image_size_hw(still.map)
             check_size(image, size_hw, report.place(still.map), report)
             return still.source.read_map(still.index, size_hw)
@@ -205,7 +205,7 @@ def _short(text: str, report: Report) -> str:
 
 def _is_binary(path: Path, labels: Int64[np.ndarray, "h w"]) -> bool:
     """Whether a map in grey holds nothing but 0 and 255."""
-    if path.suffix != ".png" or len(np.unique(labels)) > 2:
+    if path.suffix.lower() != ".png" or len(np.unique(labels)) > 2:
         return False
     try:
         values = read_indices(path)[1]

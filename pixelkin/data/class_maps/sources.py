@@ -33,7 +33,7 @@ from pixelkin.data.instances.sources import (
     part_folder,
     the_one_format,
 )
-from pixelkin.data.reading import images_by_stem
+from pixelkin.data.reading import PNGS, images_by_stem, mask_suffix, pngs_by_stem
 from pixelkin.data.source import SemanticSource
 
 MASK_FOLDERS = ("masks", "labels", "annotations")
@@ -59,7 +59,7 @@ def _pngs(place: Place) -> SemanticSource:
     classes = place.classes
     if classes is None and (place.path / CLASSES_FILE).is_file():
         classes = place.path / CLASSES_FILE
-    suffix = mask_suffix(images, masks)
+    suffix = mask_suffix(images_by_stem(images), pngs_by_stem(masks), MASK_SUFFIXES)
     return SemanticPng(images, masks, classes=classes, mask_suffix=suffix)
 
 
@@ -79,13 +79,6 @@ def png_folders(
         ]
         masks = part_folder(root, kinds[0] if kinds else MASK_FOLDERS[0], split)
     return images, masks
-
-
-def mask_suffix(images: Path, masks: Path) -> str:
-    """What follows the image's stem in the names of maps: nothing, `_mask` or `_label`."""
-    stem = next(iter(images_by_stem(images)))
-    fitting = (one for one in MASK_SUFFIXES if (masks / f"{stem}{one}.png").is_file())
-    return next(fitting, "")
 
 
 def _camvid(place: Place) -> SemanticSource:
@@ -159,7 +152,7 @@ def _pngs_lie_in(folder: Path) -> bool:
     maps = (
         pattern
         for kind in MASK_FOLDERS
-        for pattern in (f"{kind}/*.png", f"{kind}/*/*.png", f"*/{kind}/*.png")
+        for pattern in (f"{kind}/{PNGS}", f"{kind}/*/{PNGS}", f"*/{kind}/{PNGS}")
     )
     return (folder / CLASSES_FILE).is_file() and any(any(folder.glob(one)) for one in maps)
 

@@ -8,9 +8,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelkin.data.reading import IMAGE_SUFFIXES
+from pixelkin.data.reading import (
+    IMAGE_SUFFIXES,
+    PNGS,
+    images_by_stem,
+    mask_suffix,
+    pngs_by_stem,
+)
 from pixelkin.data.source import InstanceSource
 from pixelkin.errors import PixelkinError
+
+MASK_SUFFIXES = ("", "_mask")
+"""What may follow the image's stem in the name of a mask, of `pngs`."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +95,12 @@ def _labelme(place: _Place) -> InstanceSource:
 
 def _pngs(place: _Place) -> InstanceSource:
     from pixelkin.data.instances.instance_png import InstancePng
-    from pixelkin.data.reading import images_by_stem
 
     place.only("images", "masks")
     images = place.images or first_folder(place.path, "images")
     masks = place.masks or first_folder(place.path, "masks")
-    stem = next(iter(images_by_stem(images)))
-    suffixed = not (masks / f"{stem}.png").is_file() and (masks / f"{stem}_mask.png").is_file()
-    return InstancePng(images, masks, mask_suffix="_mask" if suffixed else "")
+    suffix = mask_suffix(images_by_stem(images), pngs_by_stem(masks), MASK_SUFFIXES)
+    return InstancePng(images, masks, mask_suffix=suffix)
 
 
 def _penn_fudan(place: _Place) -> InstanceSource:
@@ -266,7 +273,7 @@ _LIES_IN: dict[str, Callable[[Path], bool]] = {
     ),
     "labelme": lambda folder: bool(_jsons(folder, "labelme")),
     "pngs": lambda folder: (
-        has_all("masks/*.png")(folder)
+        has_all(f"masks/{PNGS}")(folder)
         and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.glob("images/*"))
     ),
     "penn-fudan": has_all("PNGImages", "PedMasks"),
