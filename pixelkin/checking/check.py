@@ -17,6 +17,7 @@ from pixelkin.checking.index_png import (
     check_penn_fudan,
     check_voc,
 )
+from pixelkin.checking.instances import check_instances
 from pixelkin.checking.labelme import check_labelme
 from pixelkin.checking.nuclei import check_nuclei
 from pixelkin.checking.report import Progress, Report, no_progress
@@ -77,6 +78,16 @@ def _classes(name: str) -> _Check:
     return lambda place, report, each: check_class_maps(name, place, report, each)
 
 
+def _instances(name: str, *, parts_as: str | None = None) -> _Check:
+    """The check of a format of instances by its loader; its parts are those of another format."""
+
+    def check(place: Place, report: Report, each: Progress) -> None:
+        parts = SEMANTIC_FORMATS[parts_as].part_names(place.path) if parts_as else []
+        check_instances(name, place.path, parts, report, each)
+
+    return check
+
+
 def _both(
     name: str, objects: Callable[[Path, Report, Progress], None], *, sign: str, maps_sign: str
 ) -> _Check:
@@ -125,6 +136,10 @@ FORMATS: dict[str, _Check] = {
         sign="gtFine/*/*/*_instanceIds.png",
         maps_sign="gtFine/*/*/*_labelIds.png",
     ),
+    "kitti-instances": _instances("kitti-instances"),
+    "bdd-instances": _instances("bdd-instances", parts_as="bdd"),
+    "ade20k-instances": _instances("ade20k-instances", parts_as="ade20k"),
+    "ade20k-part-instances": _instances("ade20k-part-instances", parts_as="ade20k"),
     "cvppp": _cvppp,
     "pngs-classes": _pngs_classes,
 } | {
@@ -145,6 +160,10 @@ _TAKE: dict[str, tuple[str, ...]] = {
     "pngs-classes": ("images", "masks", "classes"),
     "penn-fudan": (),
     "nuclei": (),
+    "kitti-instances": (),
+    "bdd-instances": (),
+    "ade20k-instances": (),
+    "ade20k-part-instances": (),
     "cvppp": (),
 }
 """Options that are for these formats; those of the others refuse themselves."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, Num
@@ -49,6 +50,7 @@ _FOUND = {
     r"(?:mask )?(?P<where>.+?) (?P<what>(?:has|holds|is|lists|says) .*)": "{}",
 }
 """How messages of loaders begin → what is left of them beside the place."""
+_WHERE = re.compile(r"\(\?P<where>[^)]+\)")
 
 _FIXES = {
     "write it again as one": "save the map as a PNG of indices, in a palette or in grey",
@@ -57,6 +59,9 @@ _FIXES = {
     "add it, or remove the image": "add the label file, or remove the image",
 }
 """Fixes that need the sentence before → such that stand alone."""
+
+
+_Source = TypeVar("_Source", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ def check_class_maps(name: str, place: Place, report: Report, each: Progress) ->
         UnfitOptionError: the format does not take what `place` says.
     """
     report.classes = report.classes or ClassTally()
-    opened = _opened(name, place, report)
+    made = SEMANTIC_FORMATS[name]
+    parts = made.part_names(place.path)
+    opened = opened_parts(parts, lambda part: made.make(replace(place, split=part)), report)
     if not opened and not report.problems:
         report.error(report.place(place.path), "no image has a label file", fix=_NONE)
     for source in opened:
@@ -105,17 +112,27 @@ def check_class_maps(name: str, place: Place, report: Report, each: Progress) ->
             report.warning(where, what, fix=_BINARY)
 
 
-def _opened(name: str, place: Place, report: Report) -> list[SemanticSource]:
-    """The parts of a data set; what is missing in them is reported once."""
-    made = SEMANTIC_FORMATS[name]
-    opened: list[SemanticSource] = []
+def opened_parts(
+    parts: Sequence[str], open_part: Callable[[str | None], _Source], report: Report
+) -> list[_Source]:
+    """The parts of a data set that hold stills; what is missing in them is reported once.
+
+    Args:
+        parts: their names; none where the data set is all one, which is opened as None.
+        open_part: opens one, or says what is wrong.
+        report: collects the problems.
+
+    Raises:
+        UnfitOptionError: `open_part` does.
+    """
+    opened: list[_Source] = []
     told: set[str] = set()
-    parts: list[str | None] = [*made.part_names(place.path)]
-    for part in parts or [None]:
+    names: list[str | None] = [*parts]
+    for part in names or [None]:
         source = None
         with faults_noted() as faults:
             try:
-                source = made.make(replace(place, split=part))
+                source = open_part(part)
             except UnfitOptionError:
                 raise
             except PixelkinError as error:
@@ -188,8 +205,10 @@ def explained(
         text, fix = fix, _NONE if path is None else _DEFAULT_FIX
     fix = _FIXES.get(fix, fix)
     for begin, left in _FOUND.items():
-        found = re.fullmatch(begin, text)
-        if found and (path is None or found["where"] == str(path)):
+        if path is not None:
+            # What is known is found behind any words, as those of "the class map".
+            begin = _WHERE.sub(lambda _: f"(?P<where>{re.escape(str(path))})", begin)
+        if found := re.fullmatch(begin, text):
             what = left.format(_short(found["what"], report))
             if begin.startswith("split"):
                 # The loader takes it for a slip of the pen; here the images are there.

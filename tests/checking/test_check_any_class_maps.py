@@ -1,5 +1,6 @@
 """Every format of class maps: sound sets pass, and planted faults are all found and named."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,16 +34,17 @@ def one(root: Path, pattern: str) -> Path:
 def a_map(name: str, root: Path) -> Path:
     folders = {"camvid": "trainannot", "voc": "SegmentationClass", "kitti": "semantic",
                "cityscapes": "gtFine", "cityscapes-coarse": "gtCoarse", "ade20k": "training",
+               "ade20k-parts": "training",
                "sceneparse": "annotations", "coco-stuff": "stuffthingmaps",
                "pratheepan": "Ground_Truth"}  # fmt: skip
     folder = one(root, folders.get(name, "labels"))
-    return one(folder, "*_seg.png" if name == "ade20k" else "*.png")
+    return one(folder, {"ade20k": "*_seg.png", "ade20k-parts": "*_parts_1.png"}.get(name, "*.png"))
 
 
 def image_of(path: Path, name: str, root: Path) -> Path:
     """The image of a map: of the same part, which sorts first as well."""
-    if name == "ade20k":
-        return path.with_name(path.name.replace("_seg.png", ".jpg"))
+    if name.startswith("ade20k"):
+        return path.with_name(re.sub(r"_(seg|parts_1)\.png", ".jpg", path.name))
     images = [
         one
         for one in sorted(root.rglob("*"))
@@ -127,7 +129,7 @@ def test_missing_maps_and_broken_images_are_all_named(tmp_path: Path, name: str)
     assert [p.what for p in found] == ["the file is empty (0 bytes)"]
     path.unlink()
     texts = [f"{p.where} {p.what}" for p in problems(name, tmp_path)]
-    if name != "ade20k":
+    if not name.startswith("ade20k"):
         # There the maps are what is listed.
         assert any(path.name in text for text in texts), texts
     MAKERS[name](tmp_path)

@@ -181,6 +181,10 @@ class Ade20kInstances:
         """The image file of a still; see `Source`."""
         return self._maps.image_file(index)
 
+    def mask_file(self, index: int) -> Path:
+        """The file that holds the instances of a still."""
+        return self._maps.map_file(index)
+
 
 def read_ade_png(
     path: Path, *, size_hw: tuple[int, ...]

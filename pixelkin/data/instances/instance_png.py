@@ -61,6 +61,10 @@ class MaskedStills:
         """The image file of a still; see `Source`."""
         return self._files[self.names[index]][0]
 
+    def mask_file(self, index: int) -> Path:
+        """The file that holds the instances of a still."""
+        return self._files[self.names[index]][1]
+
     def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
         """What a mask holds; its image has `size_hw`."""
         raise NotImplementedError

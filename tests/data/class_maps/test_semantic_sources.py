@@ -13,7 +13,12 @@ from pixelkin.data.class_maps.sources import (
 )
 from pixelkin.errors import PixelkinError
 
-OWN_SPLITS = {"sceneparse": "validation", "ade20k": "validation", "coco-stuff": "val2017"}
+OWN_SPLITS = {
+    "sceneparse": "validation",
+    "ade20k": "validation",
+    "ade20k-parts": "validation",
+    "coco-stuff": "val2017",
+}
 WITHOUT_SPLITS = {"pngs", "kitti", "panoptic", "pratheepan", "lits", "lits-liver"}
 
 
