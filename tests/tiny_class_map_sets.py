@@ -127,13 +127,18 @@ def make_ade20k(root: Path) -> None:
     for split in ("training", "validation"):
         stem = root / "images" / "ADE" / split / "urban" / "street" / f"ADE_{split[:5]}_00000001"
         picture(stem.with_suffix(".jpg"))
-        # Number 1, and of it one object.
-        pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
-        pixels[1, 1] = (0, 1, 9)
-        Image.fromarray(pixels).save(f"{stem}_seg.png")
-        whole = {"hasparts": [], "ispartof": [], "part_level": 0}
-        one = {"id": 0, "name": "wall", "name_ndx": 1, "raw_name": "wall", "parts": whole}
-        text(stem.with_suffix(".json"), json.dumps({"annotation": {"object": [one]}}))
+        # Number 1, and of it one object; number 259, and of it a part of that.
+        objects = []
+        for level, (kind, name, number, red) in enumerate(
+            (("seg", "wall", 1, 0), ("parts_1", "window", 259, 10))
+        ):
+            pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+            pixels[1, 1] = (red, number % 256, 9)
+            Image.fromarray(pixels).save(f"{stem}_{kind}.png")
+            place = {"hasparts": [], "ispartof": [], "part_level": level}
+            one = {"id": level, "name": name, "name_ndx": number, "raw_name": name, "parts": place}
+            objects.append(one)
+        text(stem.with_suffix(".json"), json.dumps({"annotation": {"object": objects}}))
 
 
 def make_lits(root: Path) -> None:
@@ -183,6 +188,7 @@ CLASS_MAP_SETS: dict[str, Callable[[Path], None]] = {
     "coco-stuff": make_coco_stuff,
     "pratheepan": make_pratheepan,
     "ade20k": make_ade20k,
+    "ade20k-parts": make_ade20k,
     "panoptic": make_panoptic,
     "lits": make_lits,
     "lits-liver": make_lits,

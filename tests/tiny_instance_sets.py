@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
+from tiny_class_map_sets import make_ade20k
 
 SIZE = (6, 4)
 EMPTY_COCO: dict[str, Any] = {
@@ -111,6 +112,25 @@ def make_cityscapes(root: Path) -> None:
         Image.fromarray(labels).save(folder / f"{stem}_gtFine_instanceIds.png")
 
 
+def make_kitti(root: Path) -> None:
+    picture(root / "training" / "image_2" / "000000_10.png")
+    labels = np.full(SIZE[::-1], 7 * 256, np.uint16)  # road
+    labels[1, 1] = 26 * 256 + 1  # the first car
+    folder = root / "training" / "instance"
+    folder.mkdir()
+    Image.fromarray(labels).save(folder / "000000_10.png")
+
+
+def make_bdd(root: Path) -> None:
+    for split in ("train", "val"):
+        picture(root / "images" / "10k" / split / "a.jpg")
+        pixels = np.zeros((SIZE[1], SIZE[0], 4), np.uint8)
+        pixels[1, 1] = (3, 0b1000, 1, 2)  # a truncated car of id 258
+        folder = root / "labels" / "ins_seg" / "bitmasks" / split
+        folder.mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / "a.png")
+
+
 def make_cvppp(root: Path) -> None:
     picture(root / "plant001_rgb.png")
     ids(root / "plant001_label.png")
@@ -127,5 +147,9 @@ INSTANCE_SETS: dict[str, Callable[[Path], None]] = {
     "voc": make_voc,
     "sbd": make_sbd,
     "cityscapes": make_cityscapes,
+    "kitti-instances": make_kitti,
+    "bdd-instances": make_bdd,
+    "ade20k-instances": make_ade20k,
+    "ade20k-part-instances": make_ade20k,
     "cvppp": make_cvppp,
 }

@@ -17,6 +17,7 @@ from pixelkin.checking.index_png import (
     check_penn_fudan,
     check_voc,
 )
+from pixelkin.checking.instances import check_instances
 from pixelkin.checking.labelme import check_labelme
 from pixelkin.checking.nuclei import check_nuclei
 from pixelkin.checking.report import Progress, Report, no_progress
@@ -27,7 +28,8 @@ from pixelkin.data.class_maps.index_png import Classes
 from pixelkin.data.class_maps.place import Place
 from pixelkin.data.class_maps.png_folders import png_class_lists
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
-from pixelkin.data.instances.sources import recognised, the_one_format
+from pixelkin.data.instances.sources import MASK_SUFFIXES, recognised, the_one_format
+from pixelkin.data.reading import IMAGE_SUFFIXES, PNGS, mask_suffix
 from pixelkin.errors import PixelkinError
 
 _Check = Callable[[Place, Report, Progress], None]
@@ -61,8 +63,10 @@ def _pngs(place: Place, report: Report, each: Progress) -> None:
     masks = place.masks
     if masks is None:
         masks = place.path / "masks" if (place.path / "masks").is_dir() else place.path
-    suffixed = any(masks.glob("*_mask.png"))
-    check_index_png(IndexFolders(images, masks, "_mask" if suffixed else ""), report, each)
+    stems = sorted(path for path in images.glob("[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    there = {path.stem for path in masks.glob(PNGS)}
+    suffix = mask_suffix((path.stem for path in stems), there, MASK_SUFFIXES)
+    check_index_png(IndexFolders(images, masks, suffix), report, each)
 
 
 def _pngs_classes(place: Place, report: Report, each: Progress) -> None:
@@ -73,6 +77,16 @@ def _pngs_classes(place: Place, report: Report, each: Progress) -> None:
 def _classes(name: str) -> _Check:
     """The check of a format of class maps."""
     return lambda place, report, each: check_class_maps(name, place, report, each)
+
+
+def _instances(name: str, *, parts_as: str | None = None) -> _Check:
+    """The check of a format of instances by its loader; its parts are those of another format."""
+
+    def check(place: Place, report: Report, each: Progress) -> None:
+        parts = SEMANTIC_FORMATS[parts_as].part_names(place.path) if parts_as else []
+        check_instances(name, place.path, parts, report, each)
+
+    return check
 
 
 def _both(
@@ -102,7 +116,8 @@ def _both(
 def _cvppp(place: Place, report: Report, each: Progress) -> None:
     inner = sorted({path.parent for path in place.path.glob("*/*_rgb.png")})
     for folder in inner or [place.path]:
-        check_index_png(IndexFolders(folder, folder, "_label", "_rgb"), report, each)
+        folders = IndexFolders(folder, folder, "_label", "_rgb", upper_case=False)
+        check_index_png(folders, report, each)
 
 
 FORMATS: dict[str, _Check] = {
@@ -122,6 +137,10 @@ FORMATS: dict[str, _Check] = {
         sign="gtFine/*/*/*_instanceIds.png",
         maps_sign="gtFine/*/*/*_labelIds.png",
     ),
+    "kitti-instances": _instances("kitti-instances"),
+    "bdd-instances": _instances("bdd-instances", parts_as="bdd"),
+    "ade20k-instances": _instances("ade20k-instances", parts_as="ade20k"),
+    "ade20k-part-instances": _instances("ade20k-part-instances", parts_as="ade20k"),
     "cvppp": _cvppp,
     "pngs-classes": _pngs_classes,
 } | {
@@ -142,6 +161,10 @@ _TAKE: dict[str, tuple[str, ...]] = {
     "pngs-classes": ("images", "masks", "classes"),
     "penn-fudan": (),
     "nuclei": (),
+    "kitti-instances": (),
+    "bdd-instances": (),
+    "ade20k-instances": (),
+    "ade20k-part-instances": (),
     "cvppp": (),
 }
 """Options that are for these formats; those of the others refuse themselves."""
@@ -221,7 +244,7 @@ def _format_at(place: Place) -> str:
         # Without its images a folder shows no format.
         if any(data.glob("*.txt")) or any(data.glob("labels/**/*.txt")):
             return "yolo"
-        if any(data.glob("*.png")) or any(data.glob("masks/*.png")):
+        if any(data.glob(PNGS)) or any(data.glob(f"masks/{PNGS}")):
             return "pngs"
     if data.suffix.lower() == ".json":
         # A broken file shows no format; COCO is what most have, and the check says what is wrong.

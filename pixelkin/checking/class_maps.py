@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Num
 
 from pixelkin.checking.files import ImageFacts, check_images, check_size
 from pixelkin.checking.report import ClassTally, Progress, Report
@@ -30,6 +31,9 @@ _BINARY = "see whether 255 is an object here: both values mean something else in
 _DIM = "make skin white (255): what is darker than half is background"
 _PART = "add the maps of this part, or remove its images"
 _UNPLACED = "look at a slice: without an affine nobody knows which way the volume lies"
+_NO_NUMBER = "export the volume again from the files of the scanner: its values are lost"
+_NAN = "write air (-1000) where the scanner saw nothing; elsewhere export the volume again"
+_INFINITE = "export the volume again: some program divided by zero, or its numbers grew too large"
 _UNITS = "convert the volume to Hounsfield units, in which air is -1000"
 
 _WHITE_IS_A_CLASS = frozenset({"pratheepan"})
@@ -46,6 +50,7 @@ _FOUND = {
     r"(?:mask )?(?P<where>.+?) (?P<what>(?:has|holds|is|lists|says) .*)": "{}",
 }
 """How messages of loaders begin → what is left of them beside the place."""
+_WHERE = re.compile(r"\(\?P<where>[^)]+\)")
 
 _FIXES = {
     "write it again as one": "save the map as a PNG of indices, in a palette or in grey",
@@ -54,6 +59,9 @@ _FIXES = {
     "add it, or remove the image": "add the label file, or remove the image",
 }
 """Fixes that need the sentence before → such that stand alone."""
+
+
+_Source = TypeVar("_Source", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,9 @@ def check_class_maps(name: str, place: Place, report: Report, each: Progress) ->
         UnfitOptionError: the format does not take what `place` says.
     """
     report.classes = report.classes or ClassTally()
-    opened = _opened(name, place, report)
+    made = SEMANTIC_FORMATS[name]
+    parts = made.part_names(place.path)
+    opened = opened_parts(parts, lambda part: made.make(replace(place, split=part)), report)
     if not opened and not report.problems:
         report.error(report.place(place.path), "no image has a label file", fix=_NONE)
     for source in opened:
@@ -97,21 +107,32 @@ def check_class_maps(name: str, place: Place, report: Report, each: Progress) ->
             if not labels.any() and (brightest := int(read_image(still.map).max())):
                 report.warning(where, f"is dark throughout, {brightest} at most", fix=_DIM)
         elif _is_binary(still.map, labels):
+            # Only in formats whose loader takes it, since it can be true there: bdd, coco-stuff.
             what = "holds nothing but 0 and 255, as a binary mask does"
             report.warning(where, what, fix=_BINARY)
 
 
-def _opened(name: str, place: Place, report: Report) -> list[SemanticSource]:
-    """The parts of a data set; what is missing in them is reported once."""
-    made = SEMANTIC_FORMATS[name]
-    opened: list[SemanticSource] = []
+def opened_parts(
+    parts: Sequence[str], open_part: Callable[[str | None], _Source], report: Report
+) -> list[_Source]:
+    """The parts of a data set that hold stills; what is missing in them is reported once.
+
+    Args:
+        parts: their names; none where the data set is all one, which is opened as None.
+        open_part: opens one, or says what is wrong.
+        report: collects the problems.
+
+    Raises:
+        UnfitOptionError: `open_part` does.
+    """
+    opened: list[_Source] = []
     told: set[str] = set()
-    parts: list[str | None] = [*made.part_names(place.path)]
-    for part in parts or [None]:
+    names: list[str | None] = [*parts]
+    for part in names or [None]:
         source = None
         with faults_noted() as faults:
             try:
-                source = made.make(replace(place, split=part))
+                source = open_part(part)
             except UnfitOptionError:
                 raise
             except PixelkinError as error:
@@ -150,7 +171,7 @@ def _labels(still: _Still, image: ImageFacts, report: Report) -> Int64[np.ndarra
     A map is read in the size that it has, so that a faulty image hides no fault of the map.
     """
     try:
-        if isinstance(still.source, ClassMapFiles) and still.map.suffix == ".png":
+        if isinstance(still.source, ClassMapFiles) and still.map.suffix.lower() == ".png":
             size_hw = image_size_hw(still.map)
             check_size(image, size_hw, report.place(still.map), report)
             return still.source.read_map(still.index, size_hw)
@@ -181,11 +202,13 @@ def explained(
         return report.place(error.path), error.what, error.fix
     text, _, fix = str(error).rpartition("; ")
     if not text:
-        text, fix = fix, _DEFAULT_FIX
+        text, fix = fix, _NONE if path is None else _DEFAULT_FIX
     fix = _FIXES.get(fix, fix)
     for begin, left in _FOUND.items():
-        found = re.fullmatch(begin, text)
-        if found and (path is None or found["where"] == str(path)):
+        if path is not None:
+            # What is known is found behind any words, as those of "the class map".
+            begin = _WHERE.sub(lambda _: f"(?P<where>{re.escape(str(path))})", begin)
+        if found := re.fullmatch(begin, text):
             what = left.format(_short(found["what"], report))
             if begin.startswith("split"):
                 # The loader takes it for a slip of the pen; here the images are there.
@@ -201,7 +224,7 @@ def _short(text: str, report: Report) -> str:
 
 def _is_binary(path: Path, labels: Int64[np.ndarray, "h w"]) -> bool:
     """Whether a map in grey holds nothing but 0 and 255."""
-    if path.suffix != ".png" or len(np.unique(labels)) > 2:
+    if path.suffix.lower() != ".png" or len(np.unique(labels)) > 2:
         return False
     try:
         values = read_indices(path)[1]
@@ -220,7 +243,7 @@ def _check_volumes(source: Lits, report: Report, each: Progress) -> None:
         if not volume.placed:
             what = "has the identity as its affine, as if somebody had lost it"
             report.warning(report.place(volume.path), what, fix=_UNPLACED)
-        lowest = 0.0
+        seen = _Voxels()
         faulty: set[Path] = set()
         for start in range(0, depth, _SLAB):
             stop = min(start + _SLAB, depth)
@@ -230,7 +253,7 @@ def _check_volumes(source: Lits, report: Report, each: Progress) -> None:
                 try:
                     values = one.slab_zyx(start, stop)
                     if one is volume:
-                        lowest = min(lowest, float(np.nanmin(values)))
+                        seen.add(values)
                         continue
                     for labels in source.labels_of(values, mask.path):
                         report.classes.add(labels, source.class_names)
@@ -239,6 +262,42 @@ def _check_volumes(source: Lits, report: Report, each: Progress) -> None:
                     _, what, fix = explained(error, report, one.path)
                     slices = f"in slices {start} to {stop - 1}: " if depth > _SLAB else ""
                     report.error(report.place(one.path), f"{slices}{what}", fix=fix)
-        if lowest >= 0 and volume.path not in faulty:
-            what = "holds no value below 0, so that it cannot be in Hounsfield units"
-            report.warning(report.place(volume.path), what, fix=_UNITS)
+        if volume.path not in faulty:
+            _check_voxels(seen, report.place(volume.path), report)
+
+
+@dataclass
+class _Voxels:
+    """What the voxels of a volume hold: how many, how many no number, and the lowest number."""
+
+    count: int = 0
+    nan: int = 0
+    infinite: int = 0
+    lowest: float = np.inf
+
+    def add(self, values: Num[np.ndarray, "z y x"]) -> None:
+        self.count += values.size
+        self.nan += int(np.isnan(values).sum())
+        self.infinite += int(np.isinf(values).sum())
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            self.lowest = min(self.lowest, float(finite.min()))
+
+
+def _check_voxels(seen: _Voxels, where: str, report: Report) -> None:
+    if seen.nan + seen.infinite == seen.count:
+        what = f"holds no number: NaN in {seen.nan} voxels, infinite values in {seen.infinite}"
+        report.error(where, what, fix=_NO_NUMBER)
+        return
+    if seen.nan:
+        what = f"holds NaN in {seen.nan} of {seen.count} voxels, which is read as air"
+        report.warning(where, what, fix=_NAN)
+    if seen.infinite:
+        what = (
+            f"holds infinite values in {seen.infinite} of {seen.count} voxels, which are read as "
+            "the ends of the window"
+        )
+        report.warning(where, what, fix=_INFINITE)
+    if seen.lowest >= 0:
+        what = "holds no value below 0, so that it cannot be in Hounsfield units"
+        report.warning(where, what, fix=_UNITS)

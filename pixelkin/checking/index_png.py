@@ -18,20 +18,26 @@ from pixelkin.checking.files import (
     images_by_stem,
     inspect_image,
 )
+from pixelkin.checking.pairs import MaskWords, paired_masks
 from pixelkin.checking.regions import TINY_PX, check_mask_parts
 from pixelkin.checking.report import Progress, Report
 from pixelkin.data.class_maps.index_png import CLASSES_FILE, draws_unknown
 from pixelkin.data.instances.voc import voc_object_values
-from pixelkin.data.reading import IMAGE_SUFFIXES, read_index_png, read_indices
+from pixelkin.data.reading import read_index_png, read_indices
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
 
 _INDEX_MODES = ("1", "L", "P")
 
-_NO_MASK = "add a mask, black where nothing is on the image; or remove the image"
-_NO_IMAGE = "add the image, or remove the mask"
 _NONE = "draw the masks, or choose the folder that holds them"
 _LOSSLESS = "save the mask as PNG; JPEG mixes the ids at every edge"
+_WORDS = MaskWords(
+    name="mask",
+    kind="mask",
+    lossless=_LOSSLESS,
+    no_image="add the image, or remove the mask",
+    no_mask="add a mask, black where nothing is on the image; or remove the image",
+)
 _COLOUR = "save the mask with a palette or in grey: its values are the ids, colours lost them"
 _AS_IGNORE = f"number the objects from 1; {IGNORE} means unknown and is left out"
 _ONE_OBJECT = "number the regions 1, 2, 3, … where they are several objects"
@@ -57,6 +63,7 @@ class IndexFolders:
         mask_suffix: what follows the image's stem in a mask's name.
         image_suffix: what an image's stem ends with, and a mask's has not (CVPPP's `_rgb`).
         all_masked: whether each image should have a mask; VOC has masks for some only.
+        upper_case: whether the loader takes masks that end with `.PNG` too.
         void: whether a mask of nothing but 0 and 255 in VOC's palette says that it is unknown, and
             is no slip.
     """
@@ -66,6 +73,7 @@ class IndexFolders:
     mask_suffix: str = ""
     image_suffix: str = ""
     all_masked: bool = True
+    upper_case: bool = True
     void: bool = False
 
 
@@ -105,26 +113,20 @@ def _masks_by_stem(
 ) -> dict[str, Path]:
     if not folders.masks.is_dir():
         return {}
-    masks: dict[str, Path] = {}
-    for path in sorted(folders.masks.iterdir()):
-        suffix = path.suffix.lower()
-        if suffix not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        if folders.images == folders.masks and not _is_mask(path, folders):
-            continue
-        stem = path.stem.removesuffix(folders.mask_suffix)
-        if stem not in images:
-            report.error(report.place(path), "the mask has no image", fix=_NO_IMAGE)
-        elif path.suffix != ".png":
-            report.error(report.place(path), f"the mask is a {suffix[1:]} file", fix=_LOSSLESS)
-            masks.setdefault(stem, path)
-        else:
-            masks[stem] = path
-    if folders.all_masked:
-        for stem, image in images.items():
-            if stem not in masks:
-                report.error(report.place(image), "the image has no mask", fix=_NO_MASK)
-    return {stem: path for stem, path in masks.items() if path.suffix == ".png"}
+    files = [
+        path
+        for path in folders.masks.iterdir()
+        if folders.images != folders.masks or _is_mask(path, folders)
+    ]
+    return paired_masks(
+        images,
+        files,
+        folders.mask_suffix,
+        report,
+        _WORDS,
+        all_masked=folders.all_masked,
+        upper_case=folders.upper_case,
+    )
 
 
 def check_mask_file(
@@ -265,7 +267,11 @@ def _compare_penn_boxes(text: Path, labels: Int64[np.ndarray, "h w"], report: Re
 def check_voc(root: Path, report: Report, each: Progress) -> None:
     """Report every problem of PASCAL VOC's object masks, and of classes that do not fit them."""
     folders = IndexFolders(
-        root / "JPEGImages", root / "SegmentationObject", all_masked=False, void=True
+        root / "JPEGImages",
+        root / "SegmentationObject",
+        all_masked=False,
+        upper_case=False,
+        void=True,
     )
     known = _voc_values(root, report)
     for stem, objects in check_index_png(folders, report, each).items():

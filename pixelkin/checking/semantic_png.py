@@ -16,6 +16,7 @@ from pixelkin.checking.files import (
     images_by_stem,
     inspect_image,
 )
+from pixelkin.checking.pairs import MaskWords, paired_masks
 from pixelkin.checking.report import ClassTally, Progress, Report
 from pixelkin.data.class_maps.index_png import (
     CLASSES_FILE,
@@ -28,12 +29,17 @@ from pixelkin.data.class_maps.index_png import (
     read_class_map,
 )
 from pixelkin.data.class_maps.png_folders import MASK_FOLDERS, MASK_SUFFIXES
-from pixelkin.data.reading import IMAGE_SUFFIXES
+from pixelkin.data.reading import PNGS, mask_suffix
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE
 
-_NO_MAP = "add the label file, or remove the image"
-_NO_IMAGE = "add the image, or remove the label file"
+_WORDS = MaskWords(
+    name="label file",
+    kind="map",
+    lossless=FIX_PNG,
+    no_image="add the image, or remove the label file",
+    no_mask="add the label file, or remove the image",
+)
 _NONE = "choose the folder that holds the label files, named as the images"
 _LIST = "write classes.txt: one name a line, the first of value 0"
 _ONE_LIST = "write one classes.txt beside the folders, for all parts"
@@ -121,7 +127,7 @@ def folder_pairs(
 def _divisions(folder: Path) -> list[str]:
     """Names of the splits in a folder of maps, or `""` where it holds the maps themselves."""
     inner = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    return [""] if any(folder.glob("*.png")) or not inner else inner
+    return [""] if any(folder.glob(PNGS)) or not inner else inner
 
 
 def _pairs(images_dir: Path, masks_dir: Path, report: Report) -> list[tuple[Path, Path]]:
@@ -129,27 +135,10 @@ def _pairs(images_dir: Path, masks_dir: Path, report: Report) -> list[tuple[Path
     if not masks_dir.is_dir():
         report.error(report.place(masks_dir), "there is no such folder of maps", fix=_NONE)
         return []
-    suffix = next((one for one in MASK_SUFFIXES if one and any(masks_dir.glob(f"*{one}.png"))), "")
-    masks: dict[str, Path] = {}
-    for path in sorted(masks_dir.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        stem = path.stem.removesuffix(suffix)
-        if stem not in images:
-            report.error(report.place(path), "the label file has no image", fix=_NO_IMAGE)
-        elif path.suffix != ".png":
-            report.error(report.place(path), f"the map is a {path.suffix[1:]} file", fix=FIX_PNG)
-            masks.setdefault(stem, path)
-        else:
-            masks[stem] = path
-    for stem, image in images.items():
-        if stem not in masks:
-            report.error(report.place(image), "the image has no label file", fix=_NO_MAP)
-    return [
-        (image, masks[stem])
-        for stem, image in images.items()
-        if stem in masks and masks[stem].suffix == ".png"
-    ]
+    maps = {path.stem for path in masks_dir.glob(PNGS)}
+    suffix = mask_suffix(images, maps, MASK_SUFFIXES)
+    masks = paired_masks(images, masks_dir.iterdir(), suffix, report, _WORDS)
+    return [(image, masks[stem]) for stem, image in images.items() if stem in masks]
 
 
 def _listed_classes(

@@ -43,12 +43,13 @@ def check(
     pixelkin check pngs:photos --masks labels --classes names.txt
     ```
 
-    Objects: coco, panoptic, yolo, labelme, pngs, penn-fudan, nuclei, cvppp, voc, cityscapes.
+    Objects: coco, panoptic, yolo, labelme, pngs, penn-fudan, nuclei, cvppp, voc, cityscapes,
+    kitti-instances, bdd-instances, ade20k-instances, ade20k-part-instances.
 
     Classes, with the pixels of each: pngs-classes (pngs beside a classes.txt), camvid, voc, sbd,
     context, context60, cityscapes, cityscapes-coarse, kitti, bdd, bdd-drivable, bdd-lanes,
-    bdd-lane-styles, bdd-lane-directions, bdd-panoptic, ade20k, sceneparse, coco-stuff, ccp,
-    pratheepan, lits, lits-liver. All parts of a data set are read.
+    bdd-lane-styles, bdd-lane-directions, bdd-panoptic, ade20k, ade20k-parts, sceneparse,
+    coco-stuff, ccp, pratheepan, lits, lits-liver. All parts of a data set are read.
 
     Args:
         data: annotation file or folder; FORMAT:PATH names the format too.

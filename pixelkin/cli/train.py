@@ -47,16 +47,18 @@ def train(
 
     Objects: seeds (Fathi et al. 2017), discriminative (De Brabandere et al. 2017), boundary
     (U-Net style, watershed), mask-rcnn. Data: FORMAT:PATH with FORMAT one of coco, panoptic, yolo,
-    labelme, pngs, penn-fudan, nuclei, voc, sbd, cityscapes, cvppp.
+    labelme, pngs, penn-fudan, nuclei, voc, sbd, cityscapes, kitti-instances, bdd-instances,
+    ade20k-instances, ade20k-part-instances, cvppp.
 
     Classes: light (small, pretrained, for a machine without a GPU), timm-fcn, deeplab-v3-plus,
     deeplab-v2, unet, segnet, fcn32s, fcn16s, fcn8s, patch (sliding window). Data: FORMAT:PATH with
     FORMAT one of pngs, camvid, voc, sbd, context, cityscapes, kitti, bdd, ade20k, sceneparse,
     coco-stuff, panoptic, ccp, pratheepan, lits and their variants; or objects as coco, yolo,
-    labelme, penn-fudan, nuclei, cvppp, whose classes are painted over background. --weights says
-    what they start from: auto, none, shipped, imagenet, timm, vgg16, or the folder of a trained
-    model. --border-weight 10 weighs the ground between near objects as U-Net's paper does: of
-    objects those annotated, also where they touch; of class maps connected regions of a class.
+    labelme, penn-fudan, nuclei, cvppp, kitti-instances and such, whose classes are painted over
+    background. --weights says what they start from: auto, none, shipped, imagenet, timm, vgg16, or
+    the folder of a trained model. --border-weight 10 weighs the ground between near objects as
+    U-Net's paper does: of objects those annotated, also where they touch; of class maps connected
+    regions of a class.
 
     A path alone will do where it is plain what lies there. A recipe of your own is a Python file,
     and code: run only what you have read.

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,9 @@ tiles before annotating them.
 """
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+PNGS = "*.[pP][nN][gG]"
+"""Pattern of the names of PNG files, whose suffix may be in upper case."""
 
 _EXIF_ORIENTATION = 274
 _Decoded = TypeVar("_Decoded")
@@ -196,9 +199,42 @@ def images_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:
         found[path.stem] = path
     if not found:
         raise PixelkinError(
-            f"{folder} holds no image: expected {', '.join(sorted(IMAGE_SUFFIXES))} directly in it"
+            f"{folder} holds no image: expected {', '.join(sorted(IMAGE_SUFFIXES))} directly in "
+            "it; put the images there, or give the folder that holds them"
         )
     return found
+
+
+def pngs_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """PNG files directly in `folder`, sorted by name, keyed by stem; `.PNG` is a PNG too.
+
+    Raises:
+        PixelkinError: the folder is missing, or two of them share a stem.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(require_folder(folder, "index PNGs").iterdir()):
+        if path.suffix.lower() != ".png" or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.stem in found:
+            raise PixelkinError(
+                f"{folder} holds {found[path.stem].name} and {path.name}: expected one PNG per "
+                "name; rename one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def mask_suffix(images: Iterable[str], masks: Collection[str], suffixes: Sequence[str]) -> str:
+    """The one of `suffixes` that follows an image's stem in the names of masks.
+
+    Args:
+        images: stems of images; the first one that has a mask decides, as masks of one folder are
+            named alike.
+        masks: stems of masks.
+        suffixes: what may follow, the first of them where no image has a mask.
+    """
+    fitting = (one for stem in images for one in suffixes if f"{stem}{one}" in masks)
+    return next(fitting, suffixes[0])
 
 
 def require_folder(folder: str | os.PathLike[str], expected: str) -> Path:

@@ -278,3 +278,49 @@ def test_maps_of_voc_in_another_folder(tmp_path: Path) -> None:
     assert (name, report.problems, report.images) == ("voc", [], 1)
     assert report.classes is not None
     assert sum(report.classes.pixels.values()) == 24
+
+
+# Names
+
+
+def test_maps_of_two_kinds_of_names_are_told_as_the_loader_refuses_them(tmp_path: Path) -> None:
+    root = write_maps(tmp_path)
+    (root / "masks" / "2.png").rename(root / "masks" / "2_mask.png")
+    found = only_problem(root)
+    assert found.where == "masks/2_mask.png"
+    assert found.what == "is named otherwise than others are: expected 2.png"
+    assert found.fix == "name all of them alike, as the image or with one ending such as _mask"
+    with pytest.raises(PixelkinError, match=r"2\.png has no label file: expected .*masks/2\.png"):
+        open_semantic_source(root)
+    (root / "masks" / "1.png").rename(root / "masks" / "1_mask.png")
+    (root / "masks" / "2_mask.png").rename(root / "masks" / "2.png")
+    assert only_problem(root).what == "is named otherwise than others are: expected 2_mask.png"
+    with pytest.raises(PixelkinError, match=r"has no label file: expected .*2_mask"):
+        open_semantic_source(root)
+    # What is missing for the first image does not turn the names of all others into faults.
+    (root / "masks" / "2.png").rename(root / "masks" / "2_mask.png")
+    (root / "masks" / "1_mask.png").unlink()
+    found = only_problem(root)
+    assert (found.where, found.what) == ("images/1.png", "the image has no label file")
+    with pytest.raises(PixelkinError, match=r"1\.png has no label file: expected .*1_mask"):
+        open_semantic_source(root)
+
+
+@pytest.mark.parametrize("suffix", ["", "_label"])
+def test_maps_may_end_with_upper_case_as_images_may(tmp_path: Path, suffix: str) -> None:
+    root = write_maps(tmp_path)
+    for n in (1, 2):
+        (root / "masks" / f"{n}.png").rename(root / "masks" / f"{n}{suffix}.PNG")
+    (root / "images" / "1.png").rename(root / "images" / "1.PNG")
+    name, report = check_data(root)
+    assert (name, report.problems) == ("pngs-classes", [])
+    np.testing.assert_array_equal(open_semantic_source(root)[0].labels, labels_of_maps())
+    shutil.copy(root / "masks" / f"2{suffix}.PNG", root / "masks" / f"2{suffix}.png")
+    found = only_problem(root)
+    assert (found.where, found.what) == (f"masks/2{suffix}.png", f"has the name of 2{suffix}.PNG")
+    with pytest.raises(PixelkinError, match=r"masks holds 2.*\.PNG and 2.*\.png: .*; rename one"):
+        open_semantic_source(root)
+    (root / "masks" / f"2{suffix}.png").unlink()
+    (root / "masks" / f"2{suffix}.PNG").rename(root / "masks" / f"2{suffix}.JPG")
+    with pytest.raises(PixelkinError, match=r"2.*\.JPG is no PNG: expected 2.*; save the map as"):
+        open_semantic_source(root)

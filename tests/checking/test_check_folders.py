@@ -18,6 +18,7 @@ from small_sets import (
 )
 
 from pixelkin.checking.check import check_data
+from pixelkin.data.instances.sources import open_source
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import write_indexed_png
 
@@ -133,6 +134,37 @@ def test_each_planted_mask_is_found_once(fault: str, tmp_path: Path) -> None:
     assert found.where == where
     assert what in found.what
     assert found.severity == severity
+
+
+def test_masks_of_two_kinds_of_names_are_told_as_the_loader_refuses_them(tmp_path: Path) -> None:
+    root = write_pngs(tmp_path)
+    (root / "masks" / "2.png").rename(root / "masks" / "2_mask.png")
+    found = only_problem(root)
+    assert found.where == "masks/2_mask.png"
+    assert found.what == "is named otherwise than others are: expected 2.png"
+    with pytest.raises(PixelkinError, match=r"2\.png has no mask: expected .*masks/2\.png"):
+        open_source(f"pngs:{root}")
+    (root / "masks" / "1.png").unlink()
+    assert (only_problem(root).where, only_problem(root).what) == (
+        "images/1.png",
+        "the image has no mask",
+    )
+    with pytest.raises(PixelkinError, match=r"1\.png has no mask: expected .*masks/1_mask\.png"):
+        open_source(f"pngs:{root}")
+
+
+def test_masks_may_end_with_upper_case_where_the_loader_takes_them(tmp_path: Path) -> None:
+    root = write_pngs(tmp_path)
+    for n in (1, 2):
+        (root / "masks" / f"{n}.png").rename(root / "masks" / f"{n}.PNG")
+    name, report = check_data(root)
+    assert (name, report.problems, report.objects) == ("pngs", [], 4)
+    assert len(open_source(root)[0].instances) == 2
+    plants = tmp_path / "plants"
+    write_picture(plants / "plant1_rgb.png", 1)
+    shutil.copy(root / "masks" / "1.PNG", plants / "plant1_label.PNG")
+    told = {p.what: p.fix for p in check_data(Path(f"cvppp:{plants}"))[1].problems}
+    assert told["ends with .PNG, which is not read"] == "rename the file, so that it ends with .png"
 
 
 def test_a_jpeg_mask_is_refused_whatever_its_name(tmp_path: Path) -> None:

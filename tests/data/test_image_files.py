@@ -6,18 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from tiny_class_map_sets import CLASS_MAP_SETS, grid, make_ade20k, make_bdd, make_kitti, picture
+from tiny_class_map_sets import CLASS_MAP_SETS, grid, picture
 from tiny_instance_sets import INSTANCE_SETS, make_labelme, make_nuclei, make_panoptic
 
-from pixelkin.data.class_maps.ade20k import Ade20kInstances
 from pixelkin.data.class_maps.camvid import CamVidRgb
 from pixelkin.data.class_maps.ccp import CcpSemantic
 from pixelkin.data.class_maps.from_instances import PaintedClasses
-from pixelkin.data.class_maps.kitti import KittiInstances
 from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS, open_semantic_source
-from pixelkin.data.instances.bdd100k import BddInstances
 from pixelkin.data.instances.labelme import LabelMe
 from pixelkin.data.instances.sources import FORMATS, open_source
 from pixelkin.data.memory import InMemory
@@ -25,24 +21,6 @@ from pixelkin.data.reading import read_image
 from pixelkin.data.source import Source, Subset
 
 FILELESS = {"lits", "lits-liver"}
-
-
-def ade20k_instances(root: Path) -> Source[Any]:
-    make_ade20k(root)
-    return Ade20kInstances(root)
-
-
-def kitti_instances(root: Path) -> Source[Any]:
-    make_kitti(root)
-    (root / "training" / "instance").mkdir()
-    ids = np.full((4, 6), 26 * 256 + 1, np.uint16)
-    Image.fromarray(ids).save(root / "training" / "instance" / "a.png")
-    return KittiInstances(root)
-
-
-def bdd_instances(root: Path) -> Source[Any]:
-    make_bdd(root, task="ins_seg/bitmasks", channels=4)
-    return BddInstances(root)
 
 
 def camvid_rgb(root: Path) -> Source[Any]:
@@ -83,9 +61,7 @@ BY_NAME = {
     **{f"maps {n}": opened(make, n, open_semantic_source) for n, make in CLASS_MAP_SETS.items()
        if n not in FILELESS},
 }  # fmt: skip
-OTHERS = [
-    ade20k_instances, kitti_instances, bdd_instances, camvid_rgb, painted, panoptic_classes, subset
-]  # fmt: skip
+OTHERS = [camvid_rgb, painted, panoptic_classes, subset]
 LOADERS = BY_NAME | {make.__name__: make for make in OTHERS}
 
 

@@ -181,6 +181,10 @@ class Ade20kInstances:
         """The image file of a still; see `Source`."""
         return self._maps.image_file(index)
 
+    def mask_file(self, index: int) -> Path:
+        """The file that holds the instances of a still."""
+        return self._maps.map_file(index)
+
 
 def read_ade_png(
     path: Path, *, size_hw: tuple[int, ...]
@@ -230,7 +234,10 @@ def _files(root: str | os.PathLike[str], split: str, kind: str) -> dict[str, tup
         raise unknown_split(split, known, where=base)
     maps = sorted((base / split).rglob(f"[!.]*_{kind}.png"), key=lambda path: path.name)
     if not maps:
-        raise PixelkinError(f"{base / split} holds no *_{kind}.png: expected {_LAYOUT}")
+        raise PixelkinError(
+            f"{base / split} holds no *_{kind}.png: expected {_LAYOUT}; give the folder that holds "
+            "images, with all that ADE20K ships in it"
+        )
     files = {}
     for path in maps:
         image = _image_of(path)

@@ -64,6 +64,8 @@ _LANE_BITS: dict[LaneTarget, tuple[int, int]] = {
 }
 _LANE_BACKGROUND = 1 << 3
 _LANE_USED = 0b111111
+_MOST_CROSSWALK = 0.1
+"""Share of an image that lines of crosswalks, some pixels wide, stay far below."""
 
 _SEMANTIC = class_table(range(len(CITYSCAPES_CLASSES)), ignored=(IGNORE,))
 _DRIVABLE = class_table(range(len(DRIVABLE_CLASSES)), ignored=(IGNORE,))
@@ -87,6 +89,7 @@ class BddSemantic(ClassMapFiles):
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
         values = read_byte_indices(path, size_hw=size_hw)
+        # Nothing but 0 and 255 is no fault: a road at night, all else unknown. `check` warns.
         return classes_of(values, _SEMANTIC, path, expected=f"0 to 18 and {IGNORE}")
 
 
@@ -120,7 +123,8 @@ class BddLanes(ClassMapFiles):
         target: `"category"` (8 classes), `"style"` (2) or `"direction"` (2).
 
     Raises:
-        PixelkinError: as `BddSemantic` does; or the target is unknown.
+        PixelkinError: as `BddSemantic` does; the target is unknown; or on reading, a map holds
+            nothing but 0 and 255, and too many 0 for lines.
     """
 
     def __init__(
@@ -137,7 +141,9 @@ class BddLanes(ClassMapFiles):
         self._target: LaneTarget = target
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
-        return lane_labels(read_byte_indices(path, size_hw=size_hw), self._target, path)
+        values = read_byte_indices(path, size_hw=size_hw)
+        _refuse_binary_lanes(values, path)
+        return lane_labels(values, self._target, path)
 
 
 class BddPanopticSemantic(ClassMapFiles):
@@ -160,6 +166,35 @@ class BddPanopticSemantic(ClassMapFiles):
         return classes_of(categories, _PANOPTIC, path, expected=expected)
 
 
+def _lane_class(byte: int, target: LaneTarget) -> int:
+    if byte & _LANE_BACKGROUND:
+        return len(LANE_CLASSES[target]) - 1
+    low, width = _LANE_BITS[target]
+    return byte >> low & (1 << width) - 1
+
+
+# Of the bytes with bits 6 and 7 the data set has 255 alone.
+_LANES = {
+    target: class_table(
+        {byte: _lane_class(byte, target) for byte in (*range(_LANE_USED + 1), IGNORE)}
+    )
+    for target in LANE_CLASSES
+}
+
+
+def _refuse_binary_lanes(values: Integer[np.ndarray, "h w"], path: Path) -> None:
+    """Raise where 0, a crosswalk, is the ground of a mask, and 255, background, is its object.
+
+    255 alone is an image without lane marks, and some pixels of 0 in it are a crosswalk alone.
+    """
+    if np.isin(values, (0, IGNORE)).all() and (values == 0).mean() > _MOST_CROSSWALK:
+        raise PixelkinError(
+            f"{path} holds nothing but 0 and {IGNORE}, and 0, a crosswalk, in "
+            f"{(values == 0).mean():.0%} of its pixels: expected lane marks on {IGNORE}, the "
+            "background; use the files of labels/lane/masks"
+        )
+
+
 def lane_labels(
     values: Integer[np.ndarray, "h w"], target: LaneTarget, path: Path
 ) -> Int64[np.ndarray, "h w"]:
@@ -168,18 +203,12 @@ def lane_labels(
     Where bit 3 is set, as in 255, the pixel is background whatever else the byte says.
 
     Raises:
-        PixelkinError: a lane mark has one of the two bits that are not used; names `path`.
+        PixelkinError: a byte other than 255 has one of the two bits that are not used; names
+            `path`.
     """
-    background = values & _LANE_BACKGROUND != 0
-    strange = values[~background & (values > _LANE_USED)]
-    if strange.size:
-        raise PixelkinError(
-            f"{path} holds {strange[0]}: expected bytes of lane marks, below {_LANE_USED + 1}, or "
-            f"{IGNORE}; use the files of labels/lane/masks"
-        )
-    low, width = _LANE_BITS[target]
-    classes = values.astype(np.int64) >> low & (1 << width) - 1
-    return np.where(background, len(LANE_CLASSES[target]) - 1, classes)
+    expected = f"bytes of lane marks, 0 to {_LANE_USED}, or {IGNORE}"
+    remedy = "use the files of labels/lane/masks"
+    return classes_of(values, _LANES[target], path, expected=expected, remedy=remedy)
 
 
 def lane_bytes(

@@ -13,8 +13,15 @@ import numpy as np
 from jaxtyping import Int64
 from scipy.io import loadmat
 
+from pixelkin.data.class_maps.files import faults_are_noted, one_still
 from pixelkin.data.clips.ccp import CLASS_COUNT, read_classes
-from pixelkin.data.reading import decoded, images_by_stem, read_image, require_folder
+from pixelkin.data.reading import (
+    decoded,
+    images_by_stem,
+    read_image,
+    require_folder,
+    require_size,
+)
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE, Sample
 
@@ -26,6 +33,8 @@ _NULL = "null"
 
 class CcpSemantic:
     """The photos that have pixel labels (`photos/<n>.jpg`, `annotations/pixel-level/<n>.mat`).
+
+    Labels without a photo are left out; `pixelkin check` names them.
 
     Args:
         root: folder that holds `photos`, `annotations` and `label_list.mat`.
@@ -67,17 +76,26 @@ class CcpSemantic:
         if not self._photos:
             raise PixelkinError(
                 f"no photo of {base / 'photos'} has pixel labels in {self._annotations}: "
-                f"expected {_LAYOUT}"
+                f"expected {_LAYOUT}; give the folder that holds photos and annotations of one set"
             )
         self.names = list(self._photos)
+        if faults_are_noted():
+            for stem in sorted(labelled - photos.keys()):
+                with one_still():
+                    raise PixelkinError(
+                        f"{self._annotations / stem}.mat has no photo: expected "
+                        f"{base / 'photos' / stem}.jpg; add the photo, or remove the .mat"
+                    )
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        labels = self._label_of[read_classes(self._annotations / f"{name}.mat")]
-        return Sample(read_image(self._photos[name]), labels, name)
+        path = self._annotations / f"{name}.mat"
+        image, classes = read_image(self._photos[name]), read_classes(path)
+        require_size(path, classes.shape, image.shape[:2])
+        return Sample(image, self._label_of[classes], name)
 
     def map_file(self, index: int) -> Path:
         """The file that holds the class map of a still."""

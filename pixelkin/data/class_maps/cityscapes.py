@@ -13,6 +13,7 @@ from jaxtyping import Int64, Integer, UInt8
 from PIL import Image
 
 from pixelkin.data.class_maps.files import (
+    REMEDY,
     ClassMapFiles,
     class_table,
     classes_of,
@@ -26,7 +27,7 @@ from pixelkin.data.instances.cityscapes import (
     city_files,
     read_instance_ids,
 )
-from pixelkin.data.reading import image_size_hw, require_folder
+from pixelkin.data.reading import image_size_hw, refuse_binary, require_folder
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_path
 from pixelkin.structures import IGNORE
@@ -64,7 +65,8 @@ class CityscapesSemantic(ClassMapFiles):
 
     Raises:
         PixelkinError: a folder or a map is missing, or the split is unknown; on reading, a file
-            is corrupt or no 8-bit index PNG, sizes differ, or a pixel is no label id.
+            is corrupt or no 8-bit index PNG, sizes differ, a pixel is no label id, or a map holds
+            nothing but 0 and 255.
     """
 
     average_px: Mapping[str, float] | None = None
@@ -80,7 +82,10 @@ class CityscapesSemantic(ClassMapFiles):
         super().__init__(files, CITYSCAPES_CLASSES)
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
-        return train_ids(read_byte_indices(path, size_hw=size_hw), path)
+        values = read_byte_indices(path, size_hw=size_hw)
+        # 0 alone is right, as in coarse maps; but nobody sees licence plates (255) alone.
+        refuse_binary(values, path, remedy=REMEDY)
+        return train_ids(values, path)
 
     @cached_property
     def _object_files(self) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from pixelkin.data.reading import (
     IMAGE_SUFFIXES,
     image_size_hw,
     images_by_stem,
+    pngs_by_stem,
     read_image,
     read_indices,
     require_folder,
@@ -182,6 +183,8 @@ def paired_files(
 ) -> dict[str, tuple[Path, Path]]:
     """Name → image and map, of images `<name><image_suffix>.*`, maps `<name><mask_suffix>.png`.
 
+    Suffixes of files may be in upper case.
+
     Args:
         images_dir: folder of images; sub-folders are not read.
         masks_dir: folder of maps; may be the same where a suffix tells them apart.
@@ -196,6 +199,7 @@ def paired_files(
     """
     require_folder(images_dir, layout or "images")
     masks = require_folder(masks_dir, layout or f"index PNGs named <image>{mask_suffix}.png")
+    maps = pngs_by_stem(masks)
     files: dict[str, tuple[Path, Path]] = {}
     seen = None
     for stem, image in images_by_stem(images_dir).items():
@@ -204,14 +208,14 @@ def paired_files(
             continue
         seen = image
         name = stem.removesuffix(image_suffix)
-        mask = masks / f"{name}{mask_suffix}.png"
+        mask = maps.get(f"{name}{mask_suffix}")
         with one_still():
-            if mask.is_file():
+            if mask is not None:
                 files[name] = (image, mask)
             elif not skip_missing:
-                raise _no_mask(image, mask)
+                raise _no_mask(image, masks / f"{name}{mask_suffix}.png")
     if masks != images_dir:
-        _note_unused(masks, mask_suffix, {mask for _, mask in files.values()})
+        _note_unused(maps, mask_suffix, {mask for _, mask in files.values()})
     if not files:
         example = f"{seen.name} and {seen.stem}{mask_suffix}.png" if seen else f"*{image_suffix}.*"
         raise PixelkinError(
@@ -221,19 +225,21 @@ def paired_files(
     return files
 
 
-def _note_unused(masks: Path, mask_suffix: str, used: set[Path]) -> None:
+def _note_unused(maps: Mapping[str, Path], mask_suffix: str, used: set[Path]) -> None:
     """Tell of maps that have no image."""
     if faults_are_noted():
-        for path in sorted(set(masks.glob(f"[!.]*{mask_suffix}.png")) - used):
+        own = {path for stem, path in maps.items() if stem.endswith(mask_suffix)}
+        for path in sorted(own - used):
             with one_still():
                 raise PixelkinError(f"{path} has no image; add the image, or remove the label file")
 
 
 def _no_mask(image: Path, mask: Path) -> PixelkinError:
+    lossy = IMAGE_SUFFIXES - {".png"}
     others = [
         path
-        for suffix in sorted(IMAGE_SUFFIXES - {".png"})
-        if (path := mask.with_suffix(suffix)).is_file()
+        for path in sorted(mask.parent.iterdir())
+        if path.stem == mask.stem and path.suffix.lower() in lossy
     ]
     if others:
         return PixelkinError(

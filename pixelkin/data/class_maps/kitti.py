@@ -18,7 +18,7 @@ from pixelkin.data.class_maps.files import REMEDY, ClassMapFiles, paired_files, 
 from pixelkin.data.class_maps.object_files import all_or_none
 from pixelkin.data.instances.cityscapes import THING_IDS, VOID_IDS
 from pixelkin.data.instances.instance_png import InstancesAndIgnore, MaskedStills, rles_by_id
-from pixelkin.data.reading import image_size_hw, read_indices, require_folder
+from pixelkin.data.reading import image_size_hw, read_indices, refuse_binary, require_folder
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import IGNORE, Instance
 
@@ -53,7 +53,8 @@ class KittiSemantic(ClassMapFiles):
 
     Raises:
         PixelkinError: a folder or a map is missing; on reading, a file is corrupt or no 8-bit
-            index PNG, sizes differ, or a pixel is no label id of Cityscapes.
+            index PNG, sizes differ, a pixel is no label id of Cityscapes, or a map holds nothing
+            but 0 and 255.
     """
 
     average_px: Mapping[str, float] | None = KITTI_AVERAGE_PX
@@ -62,7 +63,10 @@ class KittiSemantic(ClassMapFiles):
         super().__init__(_files(root, "semantic"), CITYSCAPES_CLASSES)
 
     def _read_labels(self, path: Path, size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
-        return train_ids(read_byte_indices(path, size_hw=size_hw), path)
+        values = read_byte_indices(path, size_hw=size_hw)
+        # As in Cityscapes, whose ids these are.
+        refuse_binary(values, path, remedy=REMEDY)
+        return train_ids(values, path)
 
     @cached_property
     def _object_files(self) -> dict[str, Path]:

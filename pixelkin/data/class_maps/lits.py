@@ -31,7 +31,9 @@ _CLASSES = ("background", "liver", "tumour")
 class Lits:
     """The slices of the volumes that have a segmentation (131), names `volume-<n>_<slice>`.
 
-    Images are grey, as RGB; the liver is what is liver or tumour, 1 and 2 in the files. Packed
+    Images are grey, as RGB; the liver is what is liver or tumour, 1 and 2 in the files. NaN, which
+    many programs write where the scanner saw nothing, is black as air is, see `nifti.windowed`;
+    only a slice of nothing else in which something is labelled is refused. Packed
     files (`.nii.gz`) are unpacked once, when their first slice is asked for, into temporary files
     that take disk and no memory. Of more cases than `unpacked.UNPACKED_BYTES` hold, the longest
     unused go first: to train on those, unpack them yourself.
@@ -45,8 +47,8 @@ class Lits:
 
     Raises:
         PixelkinError: nibabel is not installed; no volume is there or one has no segmentation; a
-            header is corrupt or has no affine, or sizes differ; on reading, a file is corrupt or
-            a label is none of 0, 1, 2.
+            header is corrupt or has no affine, or sizes differ; on reading, a file is corrupt, a
+            label is none of 0, 1, 2, or a labelled slice holds no number.
     """
 
     names: list[str]
@@ -73,7 +75,9 @@ class Lits:
         self.class_names = _CLASSES if target == "tumour" else _CLASSES[:2]
         volumes, masks = _numbered(base, "volume"), _numbered(base, "segmentation")
         if not volumes:
-            raise PixelkinError(f"{base} holds no volume: expected {_LAYOUT}")
+            raise PixelkinError(
+                f"{base} holds no volume: expected {_LAYOUT}; give the folder that holds volumes"
+            )
         self._places: list[tuple[NiftiVolume, NiftiVolume, int]] = []
         self.names = []
         unplaced = []
@@ -97,9 +101,16 @@ class Lits:
 
     def __getitem__(self, index: int) -> Sample:
         volume, mask, z = self._places[index]
-        grey = windowed(volume.slice_yx(z), self.window_hu)
-        image = np.repeat(grey[..., None], 3, axis=2)
-        return Sample(image, self.labels_of(mask.slice_yx(z), mask.path), self.names[index])
+        values = volume.slice_yx(z)
+        labels = self.labels_of(mask.slice_yx(z), mask.path)
+        if labels.any() and not np.isfinite(values).any():
+            raise PixelkinError(
+                f"{volume.path} holds no number in slice {z}, but NaN or infinite values, and "
+                f"{mask.path.name} labels pixels there: expected Hounsfield units; export the "
+                "volume again"
+            )
+        image = np.repeat(windowed(values, self.window_hu)[..., None], 3, axis=2)
+        return Sample(image, labels, self.names[index])
 
     def image_file(self, index: int) -> Path | None:
         """None: a slice is no file; see `Source`."""
@@ -135,7 +146,12 @@ class Lits:
 
     def labels_of(self, values: Num[np.ndarray, "*size"], path: Path) -> Int64[np.ndarray, "*size"]:
         """Classes of voxels of the segmentation at `path`."""
-        whole = np.rint(np.nan_to_num(values, nan=-1.0))
+        if not np.isfinite(values).all():
+            raise PixelkinError(
+                f"{path} holds NaN or infinite values: expected 0, 1 and 2; write 0 where nothing "
+                "was labelled"
+            )
+        whole = np.rint(values)
         # Some tools save labels as floats; a fraction is the mark of one that interpolated.
         if not np.array_equal(whole, values):
             raise PixelkinError(f"{path} holds fractions: expected 0, 1 and 2; resample by nearest")

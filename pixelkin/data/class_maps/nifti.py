@@ -122,7 +122,8 @@ def open_volume(
 
     Raises:
         PixelkinError: nibabel is not installed; the file is missing, corrupt, has no three axes,
-            or an affine that is singular or, without `stored_axes`, missing.
+            has voxels of colours or complex numbers, or an affine that is singular or, without
+            `stored_axes`, missing.
     """
     file = Path(path)
     if orientation not in get_args(Orientation):
@@ -133,6 +134,12 @@ def open_volume(
         raise PixelkinError(f"{file} is {type(image).__name__}: expected a NIfTI file; convert it")
     if len(image.shape) != 3 or 0 in image.shape:
         raise PixelkinError(f"{file} has size {image.shape}: expected three axes; take one volume")
+    if image.get_data_dtype().kind not in "iuf":
+        kind = image.header.get_value_label("datatype")
+        raise PixelkinError(
+            f"{file} has voxels of type {kind}: expected one number each, integer or float; save "
+            "one channel of it"
+        )
     affine = np.array(image.affine, np.float64)
     if not (image.header["qform_code"] or image.header["sform_code"]):
         if stored_axes is None:
@@ -199,7 +206,10 @@ def save_segmentation(
 def windowed(
     values: Num[np.ndarray, "*size"], window_hu: tuple[float, float]
 ) -> UInt8[np.ndarray, "*size"]:
-    """Grey values: the lower end of the window 0, the upper 255, rounded; what is no number, 0.
+    """Grey values: the lower end of the window 0, the upper 255, rounded; NaN 0.
+
+    NaN is taken as air, below any window: programs that turn or resample a volume write it outside
+    of what the scanner saw, where others write −1024 or less.
 
     Args:
         values: Hounsfield units.

@@ -8,7 +8,7 @@ from pixelkin.data.class_maps.index_png import CLASSES_FILE, SemanticPng
 from pixelkin.data.class_maps.place import Place
 from pixelkin.data.class_maps.semantic_format import SemanticFormat
 from pixelkin.data.instances.sources import part_folder
-from pixelkin.data.reading import images_by_stem
+from pixelkin.data.reading import PNGS, images_by_stem, mask_suffix, pngs_by_stem
 from pixelkin.data.source import SemanticSource
 from pixelkin.errors import PixelkinError
 
@@ -25,7 +25,7 @@ def _pngs(place: Place) -> SemanticSource:
     classes = place.classes
     if classes is None and (place.path / CLASSES_FILE).is_file():
         classes = place.path / CLASSES_FILE
-    suffix = mask_suffix(images, masks)
+    suffix = mask_suffix(images_by_stem(images), pngs_by_stem(masks), MASK_SUFFIXES)
     return SemanticPng(images, masks, classes=classes, mask_suffix=suffix)
 
 
@@ -57,7 +57,7 @@ def png_class_lists(
     folders = [root]
     folders += [masks, masks.parent] if masks else []
     folders += [images.parent] if images else []
-    for part in (None, *PNGS.part_names(root)):
+    for part in (None, *PNG_FOLDERS.part_names(root)):
         try:
             pictures, maps = png_folders(root, images, masks, part)
         except PixelkinError:
@@ -68,24 +68,17 @@ def png_class_lists(
     return [path for path in lists if path.is_file()]
 
 
-def mask_suffix(images: Path, masks: Path) -> str:
-    """What follows the image's stem in the names of maps: nothing, `_mask` or `_label`."""
-    stem = next(iter(images_by_stem(images)))
-    fitting = (one for one in MASK_SUFFIXES if (masks / f"{stem}{one}.png").is_file())
-    return next(fitting, "")
-
-
 def _pngs_lie_in(folder: Path) -> bool:
     # Without the list nothing tells classes from instances; with labels of text it is YOLO's.
     maps = (
         pattern
         for kind in MASK_FOLDERS
-        for pattern in (f"{kind}/*.png", f"{kind}/*/*.png", f"*/{kind}/*.png")
+        for pattern in (f"{kind}/{PNGS}", f"{kind}/*/{PNGS}", f"*/{kind}/{PNGS}")
     )
     return any(any(folder.glob(one)) for one in maps) and bool(png_class_lists(folder))
 
 
-PNGS = SemanticFormat(
+PNG_FOLDERS = SemanticFormat(
     _pngs,
     "images/, masks/ with one index PNG per image, and classes.txt with one name a line",
     _pngs_lie_in,

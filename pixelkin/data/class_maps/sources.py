@@ -18,7 +18,7 @@ from pixelkin.data.class_maps.lits import WINDOW_HU, Lits, LitsTarget
 from pixelkin.data.class_maps.panoptic import PanopticClasses
 from pixelkin.data.class_maps.pascal_context import PascalContext
 from pixelkin.data.class_maps.place import Place
-from pixelkin.data.class_maps.png_folders import PNGS
+from pixelkin.data.class_maps.png_folders import PNG_FOLDERS
 from pixelkin.data.class_maps.pratheepan import Pratheepan
 from pixelkin.data.class_maps.scene_parse import SceneParse150
 from pixelkin.data.class_maps.semantic_format import Maker, SemanticFormat
@@ -59,14 +59,9 @@ def _voc(place: Place) -> SemanticSource:
     return place.of_split(VocSemantic, masks=place.masks)
 
 
-def _context(place: Place) -> SemanticSource:
+def _context(place: Place, **options: int) -> SemanticSource:
     place.only("split", "masks")
-    return place.of_split(PascalContext, annotations=place.masks)
-
-
-def _context60(place: Place) -> SemanticSource:
-    place.only("split", "masks")
-    return place.of_split(PascalContext, classes=60, annotations=place.masks)
+    return place.of_split(PascalContext, annotations=place.masks, **options)
 
 
 def _kitti(place: Place) -> SemanticSource:
@@ -74,14 +69,15 @@ def _kitti(place: Place) -> SemanticSource:
     return KittiSemantic(place.path)
 
 
-def _ade20k(place: Place) -> SemanticSource:
+def _ade20k(place: Place, part_level: int = 0) -> SemanticSource:
     place.only("split", "classes")
     listed = place.classes
     if isinstance(listed, str | os.PathLike):
         listed = read_class_list(Path(listed))
     # ADE20K's numbers are from 1: with a 0 among them they are but the lines of a plain list.
     numbered = isinstance(listed, Mapping) and 0 not in listed
-    return place.of_split(Ade20k, classes=listed if numbered else place.chosen())
+    classes = listed if numbered else place.chosen()
+    return place.of_split(Ade20k, classes=classes, part_level=part_level)
 
 
 def _panoptic(place: Place) -> SemanticSource:
@@ -122,7 +118,7 @@ _STUFF_JSON = "annotations/stuff_*.json"
 _BDD_100K = ("images/100k/*/",)
 
 SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
-    "pngs": PNGS,
+    "pngs": PNG_FOLDERS,
     "camvid": SemanticFormat(
         _camvid,
         "<split>/ and <split>annot/, or 701_StillsRaw_full/ and LabeledApproved_full/",
@@ -145,7 +141,9 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         parts=_CONTEXT_PARTS,
     ),
     "context60": SemanticFormat(
-        _context60, "as context, with background as class 0", parts=_CONTEXT_PARTS
+        partial(_context, classes=60),
+        "as context, with background as class 0",
+        parts=_CONTEXT_PARTS,
     ),
     "cityscapes": SemanticFormat(
         _of_split(CityscapesSemantic),
@@ -201,6 +199,11 @@ SEMANTIC_FORMATS: dict[str, SemanticFormat] = {
         _ade20k,
         "images/ADE/<split>/ with *_seg.png and *.json",
         has_all("images/ADE"),
+        parts=("images/ADE/*/",),
+    ),
+    "ade20k-parts": SemanticFormat(
+        partial(_ade20k, part_level=1),
+        "as ade20k; the parts of objects, *_parts_1.png",
         parts=("images/ADE/*/",),
     ),
     "sceneparse": SemanticFormat(
@@ -261,11 +264,13 @@ def _painted(name: str) -> Maker:
     return opened
 
 
+_PARTS_AS = {"yolo": "pngs", "bdd-instances": "bdd"}
+
 PAINTED_FORMATS: dict[str, SemanticFormat] = {
     name: SemanticFormat(
         _painted(name),
         LAYOUTS[name],
-        parts=PNGS.parts if name == "yolo" else (),
+        parts=SEMANTIC_FORMATS[_PARTS_AS[name]].parts if name in _PARTS_AS else (),
     )
     for name in FORMATS
     if name not in SEMANTIC_FORMATS

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from scipy.io import loadmat
 
-from pixelkin.data.reading import decoded, read_image, require_folder
+from pixelkin.data.reading import decoded, read_image, require_folder, require_size
 from pixelkin.errors import PixelkinError
 from pixelkin.structures import Sample
 
@@ -47,14 +47,19 @@ class Ccp:
         self._target = target
         self.names = sorted(path.stem for path in self._annotations.glob("[!.]*.mat"))
         if not self.names:
-            raise PixelkinError(f"{self._annotations} holds no .mat file: expected {layout}")
+            raise PixelkinError(
+                f"{self._annotations} holds no .mat file: expected {layout}; give the folder that "
+                "holds photos and annotations"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        classes = read_classes(self._annotations / f"{name}.mat")
+        path = self._annotations / f"{name}.mat"
+        image, classes = read_image(self._photos / f"{name}.jpg"), read_classes(path)
+        require_size(path, classes.shape, image.shape[:2])
         labels: Int64[np.ndarray, "h w"]
         if self._target == "person":
             labels = (classes != 0).astype(np.int64)
@@ -63,7 +68,7 @@ class Ccp:
             instance_of_class = np.zeros(CLASS_COUNT, np.int64)
             instance_of_class[present] = np.arange(1, len(present) + 1)
             labels = instance_of_class[classes]
-        return Sample(read_image(self._photos / f"{name}.jpg"), labels, name)
+        return Sample(image, labels, name)
 
 
 def read_classes(path: Path) -> UInt8[np.ndarray, "h w"]:
@@ -78,6 +83,7 @@ def read_classes(path: Path) -> UInt8[np.ndarray, "h w"]:
         raise PixelkinError(f"{path} holds no groundtruth of uint8 H×W; use CCP's pixel-level file")
     if classes.size and classes.max() >= CLASS_COUNT:
         raise PixelkinError(
-            f"{path} holds class {classes.max()}: expected 0 to {CLASS_COUNT - 1}, CCP's classes"
+            f"{path} holds class {classes.max()}: expected 0 to {CLASS_COUNT - 1}, CCP's classes; "
+            "use CCP's pixel-level file"
         )
     return classes

@@ -83,7 +83,10 @@ class VideoFolder:
             for sequence in self.sequences:
                 require_folder(self._images / sequence, f"the frames of split {split!r}")
         if not self.sequences:
-            raise PixelkinError(f"{self._images} holds no sequence: expected {_LAYOUT}")
+            raise PixelkinError(
+                f"{self._images} holds no sequence: expected {_LAYOUT}; give the folder that holds "
+                "JPEGImages"
+            )
 
     def __len__(self) -> int:
         return len(self.sequences)

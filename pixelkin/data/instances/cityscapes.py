@@ -99,7 +99,10 @@ def city_files(
             raise PixelkinError(f"{image.name} has no mask: expected {mask}; add it")
         files[name] = (image, mask)
     if not files:
-        raise PixelkinError(f"{images / split} holds no image: expected {_LAYOUT}")
+        raise PixelkinError(
+            f"{images / split} holds no image: expected {_LAYOUT}; unpack them there, or give "
+            "another split"
+        )
     return files
 
 

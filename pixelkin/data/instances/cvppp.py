@@ -32,7 +32,10 @@ class Cvppp(MaskedStills):
         pattern = f"[!.]*{_IMAGE_END}"
         images = sorted(base.glob(pattern)) or sorted(base.glob(f"[!.]*/{pattern}"))
         if not images:
-            raise PixelkinError(f"{base} holds no *{_IMAGE_END}: expected {_LAYOUT}")
+            raise PixelkinError(
+                f"{base} holds no *{_IMAGE_END}: expected {_LAYOUT}; give the folder that holds "
+                "the plants"
+            )
         files: dict[str, tuple[Path, Path]] = {}
         for image in images:
             stem = image.name.removesuffix(_IMAGE_END)

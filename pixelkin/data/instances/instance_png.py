@@ -15,6 +15,7 @@ from jaxtyping import Integer
 
 from pixelkin.data.reading import (
     images_by_stem,
+    pngs_by_stem,
     read_image,
     read_index_png,
     refuse_binary,
@@ -60,6 +61,10 @@ class MaskedStills:
         """The image file of a still; see `Source`."""
         return self._files[self.names[index]][0]
 
+    def mask_file(self, index: int) -> Path:
+        """The file that holds the instances of a still."""
+        return self._files[self.names[index]][1]
+
     def _read_instances(self, mask: Path, size_hw: tuple[int, int]) -> InstancesAndIgnore:
         """What a mask holds; its image has `size_hw`."""
         raise NotImplementedError
@@ -75,7 +80,7 @@ class InstancePng(MaskedStills):
 
     Args:
         images_dir: folder of images; sub-folders are not read.
-        masks_dir: folder of `<stem><mask_suffix>.png`.
+        masks_dir: folder of `<stem><mask_suffix>.png`, or `.PNG`.
         mask_suffix: what stands between the image's stem and `.png`, `"_mask"` for Penn-Fudan.
         class_name: what all instances are.
         binary: every non-zero pixel becomes instance 1, for masks of one object in any value.
@@ -99,14 +104,16 @@ class InstancePng(MaskedStills):
         images = images_by_stem(images_dir)
         masks = require_folder(masks_dir, f"index PNGs named <image>{mask_suffix}.png")
         self._binary = binary
+        there = pngs_by_stem(masks)
         files: dict[str, tuple[Path, Path]] = {}
         for stem, image in images.items():
-            mask = masks / f"{stem}{mask_suffix}.png"
-            if mask.is_file():
+            mask = there.get(f"{stem}{mask_suffix}")
+            if mask is not None:
                 files[stem] = (image, mask)
             elif not skip_missing:
                 raise PixelkinError(
-                    f"{image.name} has no mask: expected {mask}; add it, or pass skip_missing=True"
+                    f"{image.name} has no mask: expected {masks / stem}{mask_suffix}.png; add it, "
+                    "or pass skip_missing=True"
                 )
         if not files:
             raise PixelkinError(

@@ -79,7 +79,10 @@ class LabelMe:
         self._images = None if images_dir is None else require_folder(images_dir, "images")
         self._files = sorted(folder.glob("[!.]*.json"))
         if not self._files:
-            raise PixelkinError(f"{folder} holds no .json file: expected LabelMe JSONs")
+            raise PixelkinError(
+                f"{folder} holds no .json file: expected LabelMe JSONs; give the folder that holds "
+                "them"
+            )
         self.names = [path.stem for path in self._files]
         if class_names is None:
             shapes = (shape for path in self._files for shape in _shapes(read_labelme(path), path))

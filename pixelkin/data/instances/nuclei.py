@@ -50,7 +50,10 @@ class Nuclei:
             path.parent.name for path in self._root.glob("[!.]*/images") if path.is_dir()
         )
         if not self.names:
-            raise PixelkinError(f"{self._root} holds no image folder: expected {_LAYOUT}")
+            raise PixelkinError(
+                f"{self._root} holds no image folder: expected {_LAYOUT}; give the folder that "
+                "holds the folders of the images"
+            )
         for name in self.names:
             require_folder(self._root / name / "masks", _LAYOUT)
 

@@ -6,11 +6,21 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from pixelkin.data.reading import IMAGE_SUFFIXES
+from pixelkin.data.reading import (
+    IMAGE_SUFFIXES,
+    PNGS,
+    images_by_stem,
+    mask_suffix,
+    pngs_by_stem,
+)
 from pixelkin.data.source import InstanceSource
 from pixelkin.errors import PixelkinError
+
+MASK_SUFFIXES = ("", "_mask")
+"""What may follow the image's stem in the name of a mask, of `pngs`."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +96,12 @@ def _labelme(place: _Place) -> InstanceSource:
 
 def _pngs(place: _Place) -> InstanceSource:
     from pixelkin.data.instances.instance_png import InstancePng
-    from pixelkin.data.reading import images_by_stem
 
     place.only("images", "masks")
     images = place.images or first_folder(place.path, "images")
     masks = place.masks or first_folder(place.path, "masks")
-    stem = next(iter(images_by_stem(images)))
-    suffixed = not (masks / f"{stem}.png").is_file() and (masks / f"{stem}_mask.png").is_file()
-    return InstancePng(images, masks, mask_suffix="_mask" if suffixed else "")
+    suffix = mask_suffix(images_by_stem(images), pngs_by_stem(masks), MASK_SUFFIXES)
+    return InstancePng(images, masks, mask_suffix=suffix)
 
 
 def _penn_fudan(place: _Place) -> InstanceSource:
@@ -110,27 +118,47 @@ def _nuclei(place: _Place) -> InstanceSource:
     return Nuclei(place.path)
 
 
+def _of_split(place: _Place, make: Callable[..., InstanceSource]) -> InstanceSource:
+    """`make(path, split)`, or with the split of its own where none is given."""
+    place.only("split")
+    return make(place.path) if place.split is None else make(place.path, place.split)
+
+
 def _voc(place: _Place) -> InstanceSource:
     from pixelkin.data.instances.voc import Voc
 
-    place.only("split")
-    return Voc(place.path) if place.split is None else Voc(place.path, split=place.split)
+    return _of_split(place, Voc)
 
 
 def _sbd(place: _Place) -> InstanceSource:
     from pixelkin.data.instances.voc import Sbd
 
-    place.only("split")
-    return Sbd(place.path) if place.split is None else Sbd(place.path, split=place.split)
+    return _of_split(place, Sbd)
 
 
 def _cityscapes(place: _Place) -> InstanceSource:
     from pixelkin.data.instances.cityscapes import Cityscapes
 
-    place.only("split")
-    if place.split is None:
-        return Cityscapes(place.path)
-    return Cityscapes(place.path, split=place.split)
+    return _of_split(place, Cityscapes)
+
+
+def _kitti(place: _Place) -> InstanceSource:
+    from pixelkin.data.class_maps.kitti import KittiInstances
+
+    place.only()
+    return KittiInstances(place.path)
+
+
+def _bdd(place: _Place) -> InstanceSource:
+    from pixelkin.data.instances.bdd100k import BddInstances
+
+    return _of_split(place, BddInstances)
+
+
+def _ade20k(place: _Place, part_level: int = 0) -> InstanceSource:
+    from pixelkin.data.class_maps.ade20k import Ade20kInstances
+
+    return _of_split(place, partial(Ade20kInstances, part_level=part_level))
 
 
 def _cvppp(place: _Place) -> InstanceSource:
@@ -151,6 +179,10 @@ FORMATS: dict[str, Callable[[_Place], InstanceSource]] = {
     "voc": _voc,
     "sbd": _sbd,
     "cityscapes": _cityscapes,
+    "kitti-instances": _kitti,
+    "bdd-instances": _bdd,
+    "ade20k-instances": _ade20k,
+    "ade20k-part-instances": partial(_ade20k, part_level=1),
     "cvppp": _cvppp,
 }
 """Names of formats, as in `FORMAT:PATH`."""
@@ -166,6 +198,10 @@ LAYOUTS = {
     "voc": "JPEGImages/, SegmentationObject/ and SegmentationClass/",
     "sbd": "img/ and inst/",
     "cityscapes": "leftImg8bit/ and gtFine/",
+    "kitti-instances": "training/image_2/ and training/instance/",
+    "bdd-instances": "images/10k/ and labels/ins_seg/bitmasks/",
+    "ade20k-instances": "images/ADE/<split>/ with *_seg.png and *.json",
+    "ade20k-part-instances": "as ade20k-instances; the parts of objects, *_parts_1.png",
     "cvppp": "<plant>_rgb.png and <plant>_label.png",
 }
 """What lies at the path of each format, for help and messages."""
@@ -184,8 +220,8 @@ def open_source(
         spec: one of `FORMATS`, a colon and a path; or a path alone.
         images: folder of the images, for `coco`, `panoptic`, `yolo`, `labelme` and `pngs`.
         masks: folder of the annotations, for `panoptic`, `yolo` (its label files) and `pngs`.
-        split: which part, for `voc`, `sbd`, `cityscapes` and `yolo` (`images/<split>` or
-            `<split>/images`).
+        split: which part, for `voc`, `sbd`, `cityscapes`, `bdd-instances`, those of ADE20K, and
+            `yolo` (`images/<split>` or `<split>/images`).
 
     Raises:
         PixelkinError: the format is unknown, or not to be told from what lies there; an option
@@ -266,7 +302,7 @@ _LIES_IN: dict[str, Callable[[Path], bool]] = {
     ),
     "labelme": lambda folder: bool(_jsons(folder, "labelme")),
     "pngs": lambda folder: (
-        has_all("masks/*.png")(folder)
+        has_all(f"masks/{PNGS}")(folder)
         and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.glob("images/*"))
     ),
     "penn-fudan": has_all("PNGImages", "PedMasks"),
@@ -277,6 +313,16 @@ _LIES_IN: dict[str, Callable[[Path], bool]] = {
     "voc": has_all("JPEGImages", "SegmentationObject"),
     "sbd": has_all("img", "inst"),
     "cityscapes": has_all("leftImg8bit", "gtFine"),
+    # Beside class maps a path alone means these, which have the same names without -instances. So
+    # it always does of ADE20K, whose files hold both.
+    "kitti-instances": lambda folder: (
+        has_all("training/image_2", "training/instance")(folder)
+        and not (folder / "training" / "semantic").is_dir()
+    ),
+    "bdd-instances": lambda folder: (
+        has_all("images/10k", "labels/ins_seg/bitmasks")(folder)
+        and not (folder / "labels" / "sem_seg").is_dir()
+    ),
     "cvppp": lambda folder: any(
         has_all(*parts)(folder)
         for parts in (("*_rgb.png", "*_label.png"), ("*/*_rgb.png", "*/*_label.png"))
@@ -326,4 +372,7 @@ def first_folder(root: Path, *inner: str) -> Path:
     for name in inner:
         if (root / name).is_dir():
             return root / name
-    raise PixelkinError(f"no folder {root / inner[0]}: expected it, or give the folder itself")
+    raise PixelkinError(
+        f"no folder {root / inner[0]}: expected it in the data set; check the path, or give the "
+        f"folder of the {inner[0].split('/')[0]} itself"
+    )

@@ -75,7 +75,10 @@ def read_folders(root: str | os.PathLike[str]) -> Listing:
     base = require_folder(root, "a folder of images per tag")
     folders = _tag_folders(base)
     if not folders:
-        raise PixelkinError(f"{base} holds no folder: expected one per tag, with its images in it")
+        raise PixelkinError(
+            f"{base} holds no folder: expected one per tag, with its images in it; give the folder "
+            "that holds those of the tags"
+        )
     rows = [TagRow(one.name, (), str(base)) for one in sorted(base.iterdir()) if _is_image(one)]
     for folder in folders:
         rows += (
@@ -186,7 +189,9 @@ def read_voc_xml(folder: str | os.PathLike[str]) -> Listing:
         tags = tuple(dict.fromkeys(filter(None, names)))
         listing.rows.append(TagRow(path.stem, tags, str(path)))
     if not listing.rows and not listing.problems:
-        raise PixelkinError(f"{base} holds no .xml file: expected one per image")
+        raise PixelkinError(
+            f"{base} holds no .xml file: expected one per image; give the folder that holds them"
+        )
     return listing
 
 

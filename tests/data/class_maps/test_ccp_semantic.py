@@ -63,7 +63,8 @@ def test_caller_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(PixelkinError, match="expected 'background' or 'ignore'"):
         CcpSemantic(tmp_path, others="drop")  # type: ignore[arg-type]
     Image.new("RGB", (4, 2)).save(tmp_path / "photos" / "0001.jpg")
-    with pytest.raises(PixelkinError, match="image is 4×2, labels are 3×2"):
+    told = r"pixel-level/0001\.mat is 3×2: expected 4×2 as its image; make them the same size"
+    with pytest.raises(PixelkinError, match=told):
         CcpSemantic(tmp_path)[0]
     for number in (1, 3):
         (tmp_path / "photos" / f"{number:04}.jpg").unlink()

@@ -75,6 +75,21 @@ def test_results_are_written_as_grey_label_ids(tmp_path: Path) -> None:
     assert not (tmp_path / "b.png").exists()
 
 
+def test_binary_masks_are_refused_and_unlabeled_images_are_not(tmp_path: Path) -> None:
+    binary = np.zeros((6, 6), np.uint8)
+    write_city(tmp_path, binary)
+    data = CityscapesSemantic(tmp_path)
+    assert (data[0].labels == IGNORE).all()
+    for rows in (2, 6):
+        binary[:rows] = 255
+        write_city(tmp_path, binary)
+        with pytest.raises(
+            PixelkinError,
+            match=r"labelIds\.png holds no id beside 0 and 255, .*; if 255 is the object here, use",
+        ):
+            data[0]
+
+
 def test_wrong_files_are_named(tmp_path: Path) -> None:
     path = write_city(tmp_path, np.full((6, 6), 34, np.uint8))
     data = CityscapesSemantic(tmp_path)

@@ -108,8 +108,12 @@ def test_every_format_of_instances_opens_by_its_name() -> None:
 def test_by_name_and_by_what_lies_there(tmp_path: Path, name: str) -> None:
     INSTANCE_SETS[name](tmp_path)
     instances = open_source(f"{name}:{tmp_path}")
-    assert recognised_semantic(tmp_path) == name
-    for spec in (f"{name}:{tmp_path}", tmp_path):
+    specs: list[str | Path] = [f"{name}:{tmp_path}"]
+    if not name.startswith("ade20k"):
+        # There a path alone means the class maps of the same files.
+        assert recognised_semantic(tmp_path) == name
+        specs.append(tmp_path)
+    for spec in specs:
         source = open_semantic_source(spec)
         assert source.names == instances.names
         assert source.class_names == ("background", *(instances.class_names or ("object",)))
@@ -117,6 +121,8 @@ def test_by_name_and_by_what_lies_there(tmp_path: Path, name: str) -> None:
         covered = np.zeros(still.labels.shape, bool)
         for one in truth.instances:
             covered |= decode_rle(one.rle, truth.size_hw)
+        if truth.ignore is not None:
+            covered |= decode_rle(truth.ignore, truth.size_hw)
         np.testing.assert_array_equal(still.labels != 0, covered)
         np.testing.assert_array_equal(still.objects != 0, covered)
         assert source.image_file(0) == instances.image_file(0)

@@ -73,6 +73,14 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     Image.fromarray(LABELS.astype(np.uint16)).save(base / "semantic" / "000000_10.png")
     with pytest.raises(PixelkinError, match="has 16 bits a pixel"):
         semantic[0]
+    for binary in (np.where(LABELS == 26, 255, 0), np.full_like(LABELS, 255)):
+        Image.fromarray(binary.astype(np.uint8)).save(base / "semantic" / "000000_10.png")
+        with pytest.raises(
+            PixelkinError, match=r"semantic/000000_10\.png holds no id beside 0 and 255.*; if 255"
+        ):
+            semantic[0]
+    Image.fromarray(np.zeros_like(LABELS, np.uint8)).save(base / "semantic" / "000000_10.png")
+    assert (semantic[0].labels == 255).all()
     (base / "semantic" / "000000_10.png").unlink()
     with pytest.raises(PixelkinError, match=r"000000_10\.png has no label file"):
         KittiSemantic(tmp_path)

@@ -123,6 +123,33 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
         Lits(tmp_path)
 
 
+def test_nan_is_air_unless_nothing_else_is_in_a_labelled_slice(tmp_path: Path) -> None:
+    values = hounsfield(0).astype(np.float32)
+    values[0, :, 0] = np.nan
+    save(tmp_path / "volume-0.nii", values, LPS)
+    save(tmp_path / "segmentation-0.nii", truth(0).astype(np.uint8), LPS)
+    data = Lits(tmp_path)
+    assert (data[0].image[:, 0] == 0).all()
+    np.testing.assert_array_equal(data[0].image[:, 1:], np.repeat(
+        windowed(hounsfield(0)[1:, :, 0].T, WINDOW_HU)[..., None], 3, axis=2
+    ))  # fmt: skip
+    for nothing in (np.nan, np.inf):
+        values[..., 0] = nothing
+        save(tmp_path / "volume-0.nii", values, LPS)
+        told = r"volume-0\.nii holds no number in slice 0, .* segmentation-0\.nii labels .*; export"
+        with pytest.raises(PixelkinError, match=told):
+            Lits(tmp_path)[0]
+    # Slices beyond what the scanner saw have nothing to label.
+    labels = truth(0).astype(np.float32)
+    labels[..., 0] = 0
+    save(tmp_path / "segmentation-0.nii", labels, LPS)
+    assert Lits(tmp_path)[0].labels.sum() == 0
+    labels[0, 0, 0] = np.nan
+    save(tmp_path / "segmentation-0.nii", labels, LPS)
+    with pytest.raises(PixelkinError, match=r"segmentation-0\.nii holds NaN or infinite values: "):
+        Lits(tmp_path)[0]
+
+
 def test_another_window_shows_the_same_slices_in_other_greys(tmp_path: Path) -> None:
     data = Lits(write_set(tmp_path))
     assert data.window_hu == WINDOW_HU == window_of(data) == window_of(InMemory(data))

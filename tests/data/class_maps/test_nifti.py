@@ -165,6 +165,13 @@ def test_wrong_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     write_volume(tmp_path / "4d.nii", np.zeros((2, 2, 2, 2), np.int16), np.eye(4))
     with pytest.raises(PixelkinError, match=r"4d\.nii has size \(2, 2, 2, 2\): expected three"):
         open_volume(tmp_path / "4d.nii")
+    colours = np.zeros((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for stored, kind in ((colours, "RGB"), (np.zeros((2, 2, 2), np.complex64), "complex64")):
+        write_volume(tmp_path / "colours.nii", stored, np.eye(4))
+        with pytest.raises(
+            PixelkinError, match=rf"colours\.nii has voxels of type {kind}: expected one .*; save"
+        ):
+            open_volume(tmp_path / "colours.nii")
     with pytest.raises(PixelkinError, match="'RSA' is unknown: expected 'LPS' or 'RAS'"):
         open_volume(path, orientation="RSA")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "nibabel", None)

@@ -46,6 +46,27 @@ def test_masks_of_every_mode_and_of_grey_edges(tmp_path: Path, mode: str) -> Non
         np.testing.assert_array_equal(read_skin(path, size_hw=(2, 3)), SKIN)
 
 
+def test_photos_and_coloured_masks_are_refused_and_tints_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    rng = np.random.default_rng(0)
+    black_and_white = np.repeat(np.where(rng.random((50, 40)) < 0.5, 225, 30)[..., None], 3, axis=2)
+    skin = (black_and_white[..., 0] > 128).astype(np.int64)
+    tinted = black_and_white + rng.integers(-15, 16, (50, 40, 3))
+    # A few odd pixels, a hundredth of all.
+    tinted[7, :20] = (200, 0, 0)
+    skin[7, :20] = 0
+    Image.fromarray(tinted.astype(np.uint8)).save(path)
+    np.testing.assert_array_equal(read_skin(path, size_hw=(50, 40)), skin)
+    photo = Image.fromarray((tinted - (0, 20, 50)).clip(0).astype(np.uint8))
+    red = Image.fromarray(skin.astype(np.uint8)).convert("P")
+    red.putpalette([0, 0, 0, 128, 0, 0])
+    for coloured in (photo, red):
+        coloured.save(path)
+        told = r"mask\.png has colours in \d+% of its pixels, such as \(\d+, \d+, \d+\) at .*; use"
+        with pytest.raises(PixelkinError, match=told):
+            read_skin(path, size_hw=(50, 40))
+
+
 def test_caller_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(PixelkinError, match="expected the Pratheepan layout"):
         Pratheepan(tmp_path)

@@ -14,7 +14,12 @@ from pixelkin.data.class_maps.sources import (
 )
 from pixelkin.errors import PixelkinError
 
-OWN_SPLITS = {"sceneparse": "validation", "ade20k": "validation", "coco-stuff": "val2017"}
+OWN_SPLITS = {
+    "sceneparse": "validation",
+    "ade20k": "validation",
+    "ade20k-parts": "validation",
+    "coco-stuff": "val2017",
+}
 WITHOUT_SPLITS = {"pngs", "kitti", "panoptic", "pratheepan", "lits", "lits-liver"}
 
 
@@ -44,6 +49,22 @@ def test_a_split_is_handed_on(tmp_path: Path, name: str) -> None:
     assert len(open_semantic_source(f"{name}:{tmp_path}", split=split)) == 1
     with pytest.raises(PixelkinError, match="'walk'"):
         open_semantic_source(f"{name}:{tmp_path}", split="walk")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CLASS_MAP_SETS if name not in ("sbd", "context", "context60", "voc")]
+)
+def test_what_to_do_about_empty_folders_is_said(tmp_path: Path, name: str) -> None:
+    CLASS_MAP_SETS[name](tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.suffix in (".jpg", ".png", ".nii"):
+            path.unlink()
+    with pytest.raises(
+        PixelkinError, match=r"(holds no|none of the 1 images) .*: expected .*; (give|put|unpack) "
+    ) as empty:
+        open_semantic_source(f"{name}:{tmp_path}")
+    assert str(tmp_path) in str(empty.value)
+    assert "\n" not in str(empty.value)
 
 
 def test_every_format_of_another_layout_is_described() -> None:

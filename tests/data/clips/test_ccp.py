@@ -49,7 +49,8 @@ def test_caller_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(PixelkinError, match=r"no image file .*0001\.jpg"):
         Ccp(tmp_path)[0]
     Image.new("RGB", (4, 2)).save(tmp_path / "photos" / "0001.jpg")
-    with pytest.raises(PixelkinError, match="image is 4×2, labels are 3×2"):
+    told = r"pixel-level/0001\.mat is 3×2: expected 4×2 as its image; make them the same size"
+    with pytest.raises(PixelkinError, match=told):
         Ccp(tmp_path)[0]
 
 
@@ -58,7 +59,7 @@ def test_caller_mistakes_are_named(tmp_path: Path) -> None:
     [
         (CLASSES, "tags", "holds no groundtruth"),
         (CLASSES.astype(float), "groundtruth", "holds no groundtruth of uint8"),
-        (CLASSES + 1, "groundtruth", "holds class 59: expected 0 to 58"),
+        (CLASSES + 1, "groundtruth", "holds class 59: expected 0 to 58, CCP's classes; use CCP's"),
     ],
 )
 def test_other_mat_files_are_refused(

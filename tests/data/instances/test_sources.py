@@ -1,6 +1,9 @@
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_class_map_sets import make_ade20k, make_bdd, make_kitti
 from tiny_instance_sets import (
     EMPTY_COCO,
     INSTANCE_SETS,
@@ -12,16 +15,23 @@ from tiny_instance_sets import (
     text,
 )
 
+from pixelkin.data.class_maps.sources import recognised_semantic
 from pixelkin.data.instances.sources import FORMATS, LAYOUTS, open_source, recognised
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle
+
+BY_NAME_ALONE = ("ade20k-instances", "ade20k-part-instances")
+"""Formats whose files hold class maps too, which are what a path alone means."""
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_opens_by_name_and_by_what_lies_there(tmp_path: Path, name: str) -> None:
     INSTANCE_SETS[name](tmp_path)
-    assert recognised(tmp_path) == name
-    for spec in (f"{name}:{tmp_path}", str(tmp_path), tmp_path):
+    specs: list[str | Path] = [f"{name}:{tmp_path}"]
+    if name not in BY_NAME_ALONE:
+        assert recognised(tmp_path) == name
+        specs += [str(tmp_path), tmp_path]
+    for spec in specs:
         source = open_source(spec)
         assert len(source) == len(source.names) == 1
         sample = source[0]
@@ -31,6 +41,26 @@ def test_every_format_opens_by_name_and_by_what_lies_there(tmp_path: Path, name:
             assert decode_rle(one.rle, (4, 6)).any()
             assert 0 <= one.category < len(source.class_names)
         assert len(sample.instances) == (name not in ("coco", "labelme"))
+
+
+@pytest.mark.parametrize("name", ["yolo", "pngs", "penn-fudan", "cityscapes", "cvppp", "nuclei"])
+def test_what_to_do_about_empty_folders_is_said(tmp_path: Path, name: str) -> None:
+    INSTANCE_SETS[name](tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    if name == "nuclei":
+        shutil.rmtree(tmp_path / "a")
+    with pytest.raises(PixelkinError, match=r"holds no .*: expected .*; (give|put|unpack) ") as one:
+        open_source(f"{name}:{tmp_path}")
+    assert str(tmp_path) in str(one.value)
+
+
+def test_a_missing_folder_may_be_given(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        told = rf"no folder .*/{folder}: expected it .*; check the path, or give the folder of the "
+        with pytest.raises(PixelkinError, match=told + folder):
+            open_source(f"pngs:{tmp_path}")
+        picture(tmp_path / "images" / "a.png")
 
 
 def test_every_format_has_its_layout_described() -> None:
@@ -45,12 +75,34 @@ def test_a_json_is_told_by_its_words(tmp_path: Path, name: str) -> None:
     assert open_source(path).names == ["a"]
 
 
-@pytest.mark.parametrize("name", ["voc", "sbd", "cityscapes"])
+@pytest.mark.parametrize("name", ["voc", "sbd", "cityscapes", "bdd-instances", *BY_NAME_ALONE])
 def test_a_split_is_handed_on(tmp_path: Path, name: str) -> None:
     INSTANCE_SETS[name](tmp_path)
-    assert len(open_source(tmp_path, split="val")) == 1
+    split = "validation" if name in BY_NAME_ALONE else "val"
+    assert len(open_source(f"{name}:{tmp_path}", split=split)) == 1
     with pytest.raises(PixelkinError, match="'walk'"):
-        open_source(tmp_path, split="walk")
+        open_source(f"{name}:{tmp_path}", split="walk")
+
+
+@pytest.mark.parametrize(
+    ("name", "maps"), [("kitti-instances", make_kitti), ("bdd-instances", make_bdd)]
+)
+def test_beside_class_maps_a_path_alone_means_those(
+    tmp_path: Path, name: str, maps: Callable[[Path], None]
+) -> None:
+    INSTANCE_SETS[name](tmp_path)
+    maps(tmp_path)
+    with pytest.raises(PixelkinError, match=rf"shows no known format; .* {name} \("):
+        recognised(tmp_path)
+    assert recognised_semantic(tmp_path) == name.removesuffix("-instances")
+
+
+def test_parts_of_objects_are_a_format_of_their_own(tmp_path: Path) -> None:
+    make_ade20k(tmp_path)
+    for name, classes in (("ade20k-instances", "wall"), ("ade20k-part-instances", "window")):
+        source = open_source(f"{name}:{tmp_path}")
+        assert source.class_names == (classes,)
+        assert [one.category for one in source[0].instances] == [0]
 
 
 @pytest.mark.parametrize("layout", ["{kind}/{split}", "{split}/{kind}"])
