@@ -49,7 +49,7 @@ def train(
     Args:
         training: from a recipe.
         out: a new folder, or with `resume` one that holds `last.ckpt`.
-        resume: continue from `last.ckpt`.
+        resume: continue from `last.ckpt`; `can_resume` says whether there is one.
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: number of processes, one device each, or device numbers, or "auto".
         precision: the weights are always float32.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelkin.engine import Training
+from pixelkin.engine import Training, can_resume
 from pixelkin.engine import train as run_training
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import segments_from_labels, write_indexed_png
@@ -279,7 +279,7 @@ def train_stage(run: Run, stage: str, training: Training) -> None:
     result = run_training(
         training,
         out=folder,
-        resume=(folder / "last.ckpt").is_dir(),
+        resume=can_resume(folder),
         accelerator=accelerator,
         devices=devices,
         precision=run.machine.precision,  # type: ignore[arg-type]
