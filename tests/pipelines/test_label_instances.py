@@ -280,6 +280,12 @@ def test_stages_of_instances_must_be_asked_for(extent, message):
         extent.stages()
 
 
+def test_a_stage_of_instances_is_made_anew_only_where_it_runs():
+    with pytest.raises(PixelkinError, match=r"--again irnet asks for .* --until walk does not run"):
+        Extent(again="irnet", until="walk").stages(tuple(ALL_STAGES))
+    assert Extent(again="irnet", only="irnet").stages(tuple(ALL_STAGES)) == ["irnet"]
+
+
 def test_irnet_needs_the_regions(tmp_path):
     rendered_photos.write_photos(tmp_path)
     with pytest.raises(PixelkinError, match="the stage irnet needs the stage regions"):

@@ -222,6 +222,24 @@ def test_changed_photos_and_tags_are_refused(whole, root, tmp_path):
         label(tmp_path, whole)
 
 
+@pytest.mark.parametrize(
+    "extent",
+    [
+        Extent(only="network", again="walk"),
+        Extent(until="regions", again="walk"),
+        Extent(only="walk", again="network"),
+    ],
+)
+def test_a_stage_that_does_not_run_is_not_removed_either(whole, root, extent):
+    before = made(whole)
+    given = f"--only {extent.only}" if extent.only else "--until regions"
+    says = f"--again {extent.again} asks for a stage that {given} does not run: expected one of"
+    with pytest.raises(PixelkinError, match=says) as caught:
+        label(root, whole, extent=extent)
+    assert "\n" not in str(caught.value)
+    assert made(whole) == before
+
+
 def test_what_would_contradict_or_cannot_be_is_said_before_anything_is_made(root, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(PixelkinError, match="--only walk and --until walk are two answers"):

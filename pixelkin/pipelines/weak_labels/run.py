@@ -93,7 +93,11 @@ class Extent:
     again: str | None = None
 
     def stages(self, known: Sequence[str] = tuple(STAGES)) -> list[str]:
-        """Names out of all, in order; raises `PixelkinError` on an unknown one."""
+        """Names out of all, in order.
+
+        Raises:
+            PixelkinError: one is unknown, or two of the three contradict each other.
+        """
         if self.only and self.until:
             raise PixelkinError(
                 f"--only {self.only} and --until {self.until} are two answers to which stages "
@@ -105,9 +109,16 @@ class Extent:
                 raise PixelkinError(
                     f"there is no stage {name!r}: expected {', '.join(known)}{hint}"
                 )
-        if self.only:
-            return [self.only]
-        return list(known[: known.index(self.until) + 1 if self.until else len(known)])
+        end = known.index(self.until) + 1 if self.until else len(known)
+        wanted = [self.only] if self.only else list(known[:end])
+        if self.again is not None and self.again not in wanted:
+            # It would be removed, and not be made.
+            given = f"--only {self.only}" if self.only else f"--until {self.until}"
+            raise PixelkinError(
+                f"--again {self.again} asks for a stage that {given} does not run: expected one "
+                f"of {', '.join(wanted)}; leave one of the two out, or give them another stage"
+            )
+        return wanted
 
 
 def label_photos(
