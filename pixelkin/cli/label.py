@@ -143,7 +143,7 @@ def label(
     (labels/); a segmentation network is trained on them (7_network/model, for pixelkin predict),
     and asked (predictions/). OUT/report.html shows every stage.
 
-    A run that was stopped, by Ctrl-C or otherwise, goes on with the same command.
+    A run that was stopped, by Ctrl-C or otherwise, goes on with the same command, without --again.
 
     Args:
         images: folder of photos.
@@ -153,7 +153,7 @@ def label(
         instances: tell objects of a class apart too (IRNet, Ahn et al. 2019): OUT/instances.
         quiet: show no progress.
     """
-    from pixelkin.pipelines.weak_labels import Extent, Machine, label_photos
+    from pixelkin.pipelines.weak_labels import GO_ON, Extent, Machine, label_photos
 
     options = effort.options(instances=instances)
     if where.workers < 0:
@@ -176,7 +176,7 @@ def label(
                 say=bars.say,
             )
         except KeyboardInterrupt:
-            bars.say(f"{out}: stopped; run the same command again to go on")
+            bars.say(f"{out}: stopped; {GO_ON} to go on")
             raise
     done = all(run.workspace.is_done(stage) for stage in options.stages())
     print(f"{out}: {'all stages done' if done else 'stopped as asked'}; see {out / 'report.html'}")

@@ -155,7 +155,7 @@ def test_ctrl_c_between_trainings_says_how_to_go_on(root, tmp_path):
     )  # fmt: skip
     assert done.returncode == 128 + signal.SIGINT
     assert "Traceback" not in done.stderr
-    assert "run the same command again to go on" in done.stderr
+    assert "run the same command again (without --again) to go on" in done.stderr
     assert done.stderr.endswith("pixelkin: interrupted\n")
     assert [path.name for path in (out / "1_photos").iterdir()] != []
     assert not list(out.rglob(".*"))

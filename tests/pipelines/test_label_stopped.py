@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,44 +146,127 @@ def test_ctrl_c_in_a_training_saves_and_says_how_to_go_on(until, whole, root, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", step)
-        with pytest.raises(PixelkinError, match=r"stage affinity at step 2; run the same command"):
+        with pytest.raises(PixelkinError, match=r"affinity at step 2; run .* \(without --ag"):
             label(root, out, extent=Extent(only="affinity"))
     label(root, out, extent=Extent(only="affinity"))
     model = "5_affinity/model/model.safetensors"
     assert (out / model).read_bytes() == (whole / model).read_bytes()
 
 
-def test_a_damaged_file_of_a_stage_says_how_to_make_it_anew(until, root):
-    out = until("regions")
-    (out / "3_activations" / "a1.npz").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(PixelkinError, match=r"a1.npz cannot be read .* --again activations"):
-        label(root, out, extent=Extent(until="regions"))
-    label(root, out, extent=Extent(again="activations", until="regions"))
-    assert Workspace(out).is_done("regions")
+# Lost and damaged files
+
+
+def times(out: Path) -> dict[str, int]:
+    """When each file of the stages was written."""
+    found = [path for path in out.glob("*/**/*") if path.is_file() and "report" not in path.parts]
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in found}
+
+
+ONE_OF_EACH = [
+    "1_photos/a0.png", "3_activations/a1.npz", "4_regions/a2.png", "6_walk/a3.npz",
+    "labels/b/a6.png", "labels/labels.json", "predictions/a8.png",
+]  # fmt: skip
+
+
+def test_lost_files_are_made_anew_alone(whole, root, tmp_path):
+    out, said = tmp_path / "out", []
+    shutil.copytree(whole, out)
+    before = times(out)
+    for path in ONE_OF_EACH:
+        (out / path).unlink()
+    label(root, out, say=said.append)
+    after = times(out)
+    assert after.keys() == before.keys()
+    # Both files of a photo, since one walk makes them; the file of all; and the marks.
+    remade = {*ONE_OF_EACH, "6_walk/b/a6.npz", "labels/a3.png"}
+    assert {path for path in after if after[path] != before[path]} - {
+        f"{folder}/DONE" for folder in ("3_activations", "4_regions", "6_walk", "predictions")
+    } == remade
+    for path in remade:
+        assert (out / path).read_bytes() == (whole / path).read_bytes()
+    assert "stage 6 of 8: walk, of which files are missing (3): they are made anew" in said
+    assert len([line for line in said if "made anew" in line]) == 4
+
+
+def test_files_are_made_anew_only_as_far_as_the_stages_that_run(whole, root, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    for path in ("4_regions/a2.png", "predictions/a8.png"):
+        (out / path).unlink()
+    label(root, out, extent=Extent(only="walk"))
+    assert (out / "4_regions" / "a2.png").is_file()
+    assert not (out / "predictions" / "a8.png").exists()
+
+
+def test_a_lost_copy_of_a_photo_that_is_another_by_now(whole, tmp_path):
+    write_photos(tmp_path)
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    (out / "1_photos" / "a0.png").unlink()
+    Image.new("RGB", (50, 40)).save(tmp_path / "photos" / "a0.png")
+    with pytest.raises(PixelkinError, match=r"a0.png has 50 × 40 pixels, and had 96 × 64"):
+        label(tmp_path, out)
+    (tmp_path / "photos" / "a0.png").write_bytes(b"")
+    with pytest.raises(PixelkinError, match=r"a0.png"):
+        label(tmp_path, out)
+    assert not (out / "1_photos" / "a0.png").exists()
+
+
+def damaged(whole: Path, out: Path, path: str) -> Path:
+    """A copy of the run in which a file is cut short."""
+    shutil.copytree(whole, out)
+    content = (out / path).read_bytes()
+    (out / path).write_bytes(content[: len(content) // 2])
+    return out
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [("1_photos/a1.png", Extent(again="network", until="network")),
+     ("3_activations/a1.npz", Extent(again="regions", until="regions")),
+     ("4_regions/a1.png", Extent(again="affinity", until="affinity")),
+     ("6_walk/a1.npz", Extent()),
+     ("labels/a1.png", Extent(again="network", until="network")),
+     ("labels/a1.png", Extent()),
+     ("predictions/a1.png", Extent())],
+)  # fmt: skip
+def test_a_damaged_file_of_a_photo_is_deleted_and_made_anew_alone(
+    whole, root, tmp_path, path, asked
+):
+    out = damaged(whole, tmp_path / "out", path)
+    # The report reads it where its picture is not there.
+    shutil.rmtree(out / "report")
+    says = "; delete this file and run the same command again .without --again., which makes it"
+    with pytest.raises(PixelkinError, match=f"{says} anew$") as caught:
+        label(root, out, extent=asked)
+    assert str(out / path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    before = times(out)
+    (out / path).unlink()
+    label(root, out, extent=replace(asked, again=None))
+    assert (out / path).read_bytes() == (whole / path).read_bytes()
+    after = times(out)
+    kept = {"2_classifier/model/model.safetensors", "3_activations/a0.npz", "1_photos/a0.png"}
+    assert all(after[name] == before[name] for name in kept)
 
 
 @pytest.mark.parametrize(
     ("path", "maker", "asked"),
-    [("1_photos/a1.png", "photos", Extent(again="affinity")),
-     ("1_photos/index.json", "photos", Extent()),
-     ("1_photos/faults.json", "photos", Extent()),
+    [("1_photos/index.json", "photos", Extent()),
      ("2_classifier/model/model.safetensors", "classifier", Extent(again="activations")),
      ("2_classifier/model/config.json", "classifier", Extent(again="network")),
-     ("4_regions/a1.png", "regions", Extent(again="affinity")),
      ("5_affinity/model/model.safetensors", "affinity", Extent(again="walk")),
-     ("labels/a1.png", "walk", Extent(again="network")),
-     ("labels/a1.png", "walk", Extent()),
      ("7_network/model/model.safetensors", "network", Extent(again="predictions")),
-     ("predictions/a1.png", "predictions", Extent())],
+     ("7_network/last.ckpt/state.safetensors", "network", Extent()),
+     ("7_network/last.ckpt/state.json", "network", Extent())],
 )  # fmt: skip
-def test_every_damaged_file_names_the_stage_that_makes_it(
+def test_a_damaged_file_of_all_photos_names_the_stage_that_makes_it(
     whole, root, tmp_path, path, maker, asked
 ):
-    out = tmp_path / "out"
-    shutil.copytree(whole, out)
-    content = (out / path).read_bytes()
-    (out / path).write_bytes(content[: len(content) // 2])
+    out = damaged(whole, tmp_path / "out", path)
+    if "last.ckpt" in path:
+        (out / "7_network" / "DONE").unlink()
     with pytest.raises(PixelkinError, match=f"; give --again {maker} to make it anew$") as caught:
         label(root, out, extent=asked)
-    assert Path(path).name in str(caught.value)
+    assert Path(path).name in str(caught.value) or Path(path).parent.name in str(caught.value)
     assert "\n" not in str(caught.value)

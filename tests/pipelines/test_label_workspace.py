@@ -34,7 +34,7 @@ def test_damaged_maps_are_one_line_with_the_remedy(tmp_path, content):
     workspace = Workspace(tmp_path)
     (tmp_path / "6_walk").mkdir()
     (tmp_path / "6_walk" / "a.npz").write_bytes(content)
-    with pytest.raises(PixelkinError, match=r"a.npz cannot be read .*; give --again walk") as it:
+    with pytest.raises(PixelkinError, match=r"a.npz cannot be read .*; delete this file") as it:
         workspace.read_maps("walk", "a")
     assert "\n" not in str(it.value)
     workspace.write_maps("walk", "b", torch.rand(2, 40, 40), [0, 1])

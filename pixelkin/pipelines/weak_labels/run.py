@@ -148,7 +148,8 @@ def label_photos(
 
     Raises:
         PixelkinError: the device is not there, another run lives in `out`, a stage before is
-            missing, a file cannot be written; what is done stays, and the same call goes on.
+            missing, a file cannot be written or read; what is done stays, and the same call without
+            `again` goes on.
     """
     known = options.stages()
     wanted = extent.stages(known)
@@ -162,7 +163,7 @@ def label_photos(
         unnamed=ONCE_FIXED,
         again=extent.again,
     )
-    photos, faults = prepare_photos(
+    photos, faults, _ = prepare_photos(
         workspace, images, paths, found, long_side_px=options.long_side_px, progress=report
     )
     lines = [*map(str, problems), *faults]
@@ -182,16 +183,28 @@ def label_photos(
         machine=machine,
         report=report,
     )
-    for name in wanted:
-        if workspace.is_done(name):
+    run_stages(run, wanted, options, say=say)
+    write_report(run)
+    return run
+
+
+def run_stages(
+    run: Run, wanted: Sequence[str], options: Options, *, say: Callable[[str], None]
+) -> None:
+    """Do those that are wanted and not done, and make anew what others before them have lost."""
+    workspace, known = run.workspace, options.stages()
+    for name in known[: known.index(wanted[-1]) + 1]:
+        done = workspace.is_done(name)
+        lost = len(run.missing(name)) if done else 0
+        due = lost > 0 if done else name in wanted
+        if not due:
             continue
         if name in NEEDS:
             workspace.require(NEEDS[name], needed_by=name)
-        say(f"stage {known.index(name) + 1} of {len(known)}: {name}")
+        again = f", of which files are missing ({lost}): they are made anew" if lost else ""
+        say(f"stage {known.index(name) + 1} of {len(known)}: {name}{again}")
         run_stage(run, name, options)
         write_report(run)
-    write_report(run)
-    return run
 
 
 def run_stage(run: Run, name: str, options: Options) -> None:
