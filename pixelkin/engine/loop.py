@@ -77,10 +77,16 @@ def train(
     finally:
         log.close()
     progress = run.progress
-    log.say(f"{run.out}: stopped at step {progress.step} ({stop})")
     assert stop
+    log.say(f"{run.out}: {_ending(progress.step, stop)}")
     metrics = {} if log.silent else log.csv.last()
     return TrainingResult(run.out, progress.step, stop, progress.best, progress.best_step, metrics)
+
+
+def _ending(step: int, stop: Stop) -> str:
+    if stop == "steps":
+        return "done after 1 step" if step == 1 else f"done after {step} steps"
+    return f"stopped at step {step} ({stop})"
 
 
 def _open_log(run: Run, precision: str) -> RunLog:

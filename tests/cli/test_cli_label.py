@@ -111,7 +111,9 @@ def test_from_photos_to_a_network_and_its_report(root, tmp_path, capsys):
     printed = capsys.readouterr()
     assert f"{out}: stopped as asked; see {out / 'report.html'}" in printed.out
     assert "4 photos, 4 with tags, 2 classes" in printed.err
-    assert "stage 2 of 8: classifier" in printed.err
+    for line in ("stage 1 of 8: photos", "stage 2 of 8: classifier"):
+        assert line in printed.err
+    assert f"{out / '2_classifier'}: done after 1 step\n" in printed.out
     assert "step 1/1" in printed.out
     # The rest in silence, but for where the result is.
     assert main(words(root, out, "--quiet")) == 0

@@ -1,6 +1,7 @@
 """`label_photos` from photos and tags to predictions: whole and in part."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rendered_photos import SIZE_HW, TAGS, label, made, small_options
+from rendered_photos import SIZE_HW, TAGS, label, made, small_options, write_photos
 
 from pixelkin.data.instances.coco_json import CocoJson
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle, read_indexed_png
 from pixelkin.pipelines.weak_labels import STAGES, Extent, Machine
-from pixelkin.pipelines.weak_labels.run import ONCE_FIXED
+from pixelkin.pipelines.weak_labels.run import ONCE_FIXED, write_problems
 from pixelkin.pipelines.weak_labels.workspace import Workspace
 from pixelkin.trainings.augmentation import Windows
 from pixelkin.trainings.semantic import Balance
@@ -247,3 +248,46 @@ def test_what_would_contradict_or_cannot_be_is_said_before_anything_is_made(root
     with pytest.raises(PixelkinError, match=r"device 'cdua' is not available .*--device cpu"):
         label(root, out, machine=Machine("cdua"))
     assert not out.exists()
+
+
+# What is said
+
+
+def test_problems_are_those_of_now_with_errors_first(tmp_path):
+    said, path = [], tmp_path / "problems.txt"
+    write_problems(path, ["warning: a; b", "error: c; d", "warning: e; f"], say=said.append)
+    assert path.read_text() == "error: c; d\nwarning: a; b\nwarning: e; f\n"
+    write_problems(path, ["warning: g; h"], say=said.append)
+    assert path.read_text() == "warning: g; h\n"
+    write_problems(path, [], say=said.append)
+    assert not path.exists()
+    assert said == [
+        f"3 problems of tags and photos, the first: error: c; d; all in {path}",
+        f"1 problem of tags and photos, the first: warning: g; h; all in {path}",
+    ]
+
+
+def test_a_photo_that_was_replaced_is_told_and_taken_in_where_asked(tmp_path):
+    photos, _ = write_photos(tmp_path)
+    whole_photo = (photos / "a8.jpg").read_bytes()
+    (photos / "a8.jpg").write_bytes(whole_photo[:99])
+    out, extent, said = tmp_path / "out", Extent(until="photos"), []
+    run = label(tmp_path, out, extent=extent, say=said.append)
+    assert "a8" not in run.photos.names
+    assert said[0] == "stage 1 of 8: photos"
+    assert re.match(r"\d+ problems of tags and photos, the first: error: .*a8.jpg", said[1])
+    (photos / "a8.jpg").write_bytes(whole_photo)
+    run = label(tmp_path, out, extent=extent, say=said.append)
+    assert "a8" not in run.photos.names
+    (line,) = [one for one in said if "can be read now" in one]
+    assert line.startswith(
+        f"photos that were left out, and can be read now: 1, the first {photos / 'a8.jpg'}; give "
+        "--again photos"
+    )
+    text = (out / "problems.txt").read_text()
+    assert "error: " not in text
+    assert "a8.jpg: was left out, and can be read now" in text
+    assert said.count("stage 1 of 8: photos") == 1
+    run = label(tmp_path, out, extent=replace(extent, again="photos"))
+    assert "a8" in run.photos.names
+    assert "a8.jpg" not in (out / "problems.txt").read_text()

@@ -12,7 +12,7 @@ from typing import Any
 from pixelkin import __version__
 from pixelkin.data.tags.image_tags import Tags
 from pixelkin.errors import PixelkinError
-from pixelkin.files import atomic_write
+from pixelkin.files import atomic_write, write_error
 from pixelkin.pipelines.weak_labels import stages
 from pixelkin.pipelines.weak_labels.instances import (
     InstanceOptions,
@@ -163,14 +163,16 @@ def label_photos(
         unnamed=ONCE_FIXED,
         again=extent.again,
     )
-    photos, faults, _ = prepare_photos(
+    if not workspace.is_done("photos"):
+        say(headline("photos", known))
+    photos, faults, readable = prepare_photos(
         workspace, images, paths, found, long_side_px=options.long_side_px, progress=report
     )
-    lines = [*map(str, problems), *faults]
-    if lines:
-        atomic_write(out / "problems.txt", "\n".join(lines) + "\n")
-        say(f"{len(lines)} problems of tags and photos, the first: {lines[0]}; all in "
-            f"{out / 'problems.txt'}")  # fmt: skip
+    late = [f"warning: {path}: was left out, and can be read now; {TAKE_IN}" for path in readable]
+    write_problems(out / "problems.txt", [*map(str, problems), *faults, *late], say=say)
+    if readable:
+        say(f"photos that were left out, and can be read now: {len(readable)}, the first "
+            f"{readable[0]}; {TAKE_IN}")  # fmt: skip
     tagged = photos.with_tags()
     say(f"{len(photos.names)} photos, {len(tagged)} with tags, {classes_text(photos.class_names)}")
     run = Run(
@@ -188,6 +190,28 @@ def label_photos(
     return run
 
 
+TAKE_IN = "give --again photos to take in what can be read, which makes all stages anew"
+
+
+def headline(stage: str, known: Sequence[str]) -> str:
+    """What is said when a stage begins."""
+    return f"stage {known.index(stage) + 1} of {len(known)}: {stage}"
+
+
+def write_problems(path: Path, lines: Sequence[str], *, say: Callable[[str], None]) -> None:
+    """Write the faults of tags and photos, errors first; no file where there are none."""
+    if not lines:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+        return
+    ordered = sorted(lines, key=lambda line: not line.startswith("error: "))
+    atomic_write(path, "\n".join(ordered) + "\n")
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    say(f"{count} of tags and photos, the first: {ordered[0]}; all in {path}")
+
+
 def run_stages(
     run: Run, wanted: Sequence[str], options: Options, *, say: Callable[[str], None]
 ) -> None:
@@ -202,7 +226,7 @@ def run_stages(
         if name in NEEDS:
             workspace.require(NEEDS[name], needed_by=name)
         again = f", of which files are missing ({lost}): they are made anew" if lost else ""
-        say(f"stage {known.index(name) + 1} of {len(known)}: {name}{again}")
+        say(headline(name, known) + again)
         run_stage(run, name, options)
         write_report(run)
 
