@@ -163,6 +163,7 @@ def label_photos(
         unnamed=ONCE_FIXED,
         again=extent.again,
     )
+    workspace.remove_unfinished()
     if not workspace.is_done("photos"):
         say(headline("photos", known))
     photos, faults, readable = prepare_photos(

@@ -37,8 +37,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pixelkin.engine.state import recover
 from pixelkin.errors import PixelkinError
-from pixelkin.files import atomic_write
+from pixelkin.files import atomic_write, remove_unfinished, write_error
 from pixelkin.masks import read_indexed_png
 
 STAGES = {
@@ -122,6 +123,14 @@ def _remedy(text: str) -> Iterator[None]:
         raise PixelkinError(f"{what or remedy}; {text}") from error
 
 
+@contextmanager
+def _as_write_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 class Workspace:
     """The folder of a run.
 
@@ -161,12 +170,29 @@ class Workspace:
         atomic_write(self.folder(stage) / DONE, b"")
 
     def clear_from(self, stage: str) -> None:
-        """Remove what a stage and all that need it have made."""
-        for later in stages_from(stage):
-            for folder in ALL_STAGES[later]:
-                shutil.rmtree(self.root / folder, ignore_errors=True)
+        """Remove what a stage and all that need it have made; raises `PixelkinError` on failure."""
+        # The last first: wherever this is stopped, nothing is left of what is gone, and no stage
+        # passes for done that is half there.
+        remade = stages_from(stage)[::-1]
+        for path in (self.folder(later) / DONE for later in remade):
+            with _as_write_error(path):
+                path.unlink(missing_ok=True)
         # Pictures are not made anew where they are there.
-        shutil.rmtree(self.root / REPORT, ignore_errors=True)
+        for folder in (REPORT, *(one for later in remade for one in ALL_STAGES[later])):
+            path = self.root / folder
+            with _as_write_error(path):
+                if path.is_dir():
+                    shutil.rmtree(path)
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed runs have left half-written; before anything else writes."""
+        for stage, folders in ALL_STAGES.items():
+            if stage not in PHOTO_FILES:
+                recover(self.folder(stage))
+            for folder in folders:
+                remove_unfinished(self.root / folder)
+        remove_unfinished(self.root / REPORT)
+        remove_unfinished(self.root, of=("run.json", "problems.txt", "report.html"))
 
     def require(self, stage: str, *, needed_by: str) -> None:
         """Raise `PixelkinError` unless `stage` is complete."""
