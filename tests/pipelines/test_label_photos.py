@@ -23,6 +23,7 @@ from pixelkin.pipelines.weak_labels.photos import (
     working_copy,
 )
 from pixelkin.pipelines.weak_labels.workspace import Workspace
+from pixelkin.trainings.tags import WINDOW_SHARE
 
 
 def photo(path, size_hw=(40, 60), value=100):
@@ -266,6 +267,13 @@ def test_training_windows_are_nearly_whole_photos(sizes, expected):
     none = np.zeros((len(sizes), 1), bool)
     photos = Photos(names, names, tuple(sizes), ("x",), none[:, 0], none)
     assert typical_size(photos, long_side_px=448) == expected
+
+
+def test_the_windows_share_is_that_of_the_tag_training(monkeypatch):
+    none = np.zeros((1, 1), bool)
+    photos = Photos(("a",), ("a",), ((600, 400),), ("x",), none[:, 0], none)
+    monkeypatch.setattr("pixelkin.pipelines.weak_labels.photos.WINDOW_SHARE", WINDOW_SHARE / 2)
+    assert typical_size(photos, long_side_px=448) == (192, 128)
 
 
 def test_the_copies_that_are_kept_in_memory_have_a_limit(room, monkeypatch):

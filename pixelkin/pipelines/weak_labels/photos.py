@@ -25,6 +25,7 @@ from pixelkin.masks import read_indexed_png
 from pixelkin.pipelines.weak_labels.maps import COPY_MULTIPLE, resized
 from pixelkin.pipelines.weak_labels.workspace import Workspace, made_alone
 from pixelkin.structures import MAX_OBJECT_ID, Sample
+from pixelkin.trainings.tags import WINDOW_SHARE
 
 Report = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
@@ -336,4 +337,4 @@ def typical_size(photos: Photos, *, long_side_px: int) -> tuple[int, int]:
     sides = np.array(photos.sizes_hw, float)
     sides *= long_side_px / sides.max(axis=1, keepdims=True)
     h, w = np.median(sides, axis=0)
-    return scaled_size((round(h), round(w)), 0.875, multiple=COPY_MULTIPLE)
+    return scaled_size((round(h), round(w)), WINDOW_SHARE, multiple=COPY_MULTIPLE)
