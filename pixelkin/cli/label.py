@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -183,13 +185,21 @@ def label(
     return 0
 
 
+_LINE_SECONDS = 60
+"""Between two lines of how far a stage is, where there are no bars: a run takes an hour."""
+
+
 class _Bars:
-    """One bar at a time, and none in a training: its own and this would overwrite each other."""
+    """One bar at a time, and none in a training: its own and this would overwrite each other.
+
+    Where the standard error is no terminal, a line a minute takes its place.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._stages: Stages | None = None
         self._bar: Bar | None = None
+        self._line = (0.0, 0)  # when the latest was due, and what was done then
 
     def __enter__(self) -> Self:
         return self
@@ -205,10 +215,22 @@ class _Bars:
             self._stages = Stages(quiet=self._quiet)
             self._stages.__enter__()
             self._bar = self._stages.bar(stage)
+            self._line = (time.monotonic(), done)
         assert self._bar is not None
         self._bar(stage, done, total)
+        if not self._stages.has_bars and done < total:
+            self._tell(stage, done, total)
         if done == total:
             self.__exit__()
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        now, (last, before) = time.monotonic(), self._line
+        if now - last < _LINE_SECONDS:
+            return
+        self._line = (now, done)
+        # At the speed since the line before: what was there already took no time.
+        left = (total - done) * (now - last) / max(done - before, 1)
+        self.say(f"{stage} {done}/{total}  ETA {timedelta(seconds=round(left))}")
 
     def say(self, text: str) -> None:
         """A line of text on the standard error."""

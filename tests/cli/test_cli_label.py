@@ -4,6 +4,7 @@ import csv
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -178,3 +179,19 @@ def test_a_bar_is_there_while_a_stage_tells_how_far_it_is(capsys):
         bars.say("nothing")
     assert bars._stages is None
     assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_a_line_a_minute_says_how_far_a_stage_is(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for quiet in (False, True):
+        with _Bars(quiet=quiet) as bars:
+            for stage, seconds in (("regions", 25.0), ("walk", 1.0)):
+                for done in range(101):
+                    bars.report(stage, done, 100)
+                    now[0] += seconds
+    lines = capsys.readouterr().err.splitlines()
+    # Three photos in 75 s, so 97 in 2425 s; then the next three; a hundred in 100 s: one line.
+    assert lines[:2] == ["regions 3/100  ETA 0:40:25", "regions 6/100  ETA 0:39:10"]
+    assert lines[-1] == "walk 60/100  ETA 0:00:40"
+    assert len(lines) == 33 + 1
