@@ -115,8 +115,8 @@ class Extent:
             # It would be removed, and not be made.
             given = f"--only {self.only}" if self.only else f"--until {self.until}"
             raise PixelkinError(
-                f"--again {self.again} asks for a stage that {given} does not run: expected one "
-                f"of {', '.join(wanted)}; leave one of the two out, or give them another stage"
+                f"--again {self.again} asks for a stage that {given} does not run: expected "
+                f"{', '.join(wanted)}; leave one of the two out, or give them another stage"
             )
         return wanted
 
