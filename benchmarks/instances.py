@@ -43,7 +43,7 @@ from instance_pages import (
 from pixelkin.data.instances.nuclei import Nuclei
 from pixelkin.data.instances.penn_fudan import PennFudan
 from pixelkin.data.source import InstanceSource, split_source
-from pixelkin.engine import load_recipe, parse_recipe_options, train
+from pixelkin.engine import can_resume, load_recipe, parse_recipe_options, train
 from pixelkin.errors import PixelkinError
 from pixelkin.instances.checkpoints import load_segmenter
 from pixelkin.instances.otsu import OtsuWatershed
@@ -189,7 +189,7 @@ def train_missing(contest: Contest, data: Path, method: str, seed: int, out: Pat
     recipe = load_recipe(contest.recipe)
     options = {"data": str(data), "method": method, "seed": str(seed)}
     training = recipe(**parse_recipe_options(recipe, options))
-    resume = (out / "last.ckpt").is_dir()
+    resume = can_resume(out)
     train(training, out=out, resume=resume, precision=PRECISION, seed=seed)
 
 

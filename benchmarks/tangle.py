@@ -40,7 +40,7 @@ from tangle_scenes import KINDS, TangleScenes
 
 from pixelkin.assess.files import provenance
 from pixelkin.data.memory import InMemory
-from pixelkin.engine import train
+from pixelkin.engine import can_resume, train
 from pixelkin.evaluation.instance import InstanceEvaluation, StillPair
 from pixelkin.files import atomic_path, atomic_write
 from pixelkin.instances.checkpoints import load_segmenter
@@ -117,7 +117,7 @@ def train_method(method: str, scenes: TangleScenes, options: argparse.Namespace)
     train(
         training,
         out=out,
-        resume=(out / "last.ckpt").exists(),
+        resume=can_resume(out),
         accelerator=options.device,
         precision=options.precision,
         seed=options.seed,

@@ -47,7 +47,7 @@ from pixelkin.data.splits import split_by_name
 from pixelkin.data.tags.files import write_csv
 from pixelkin.data.tags.image_tags import Tags, resolve
 from pixelkin.data.tags.sources import read_ccp
-from pixelkin.engine import train
+from pixelkin.engine import can_resume, train
 from pixelkin.evaluation.semantic import ConfusionMatrix, iou_by_class, mean_iou, pixel_accuracy
 from pixelkin.files import atomic_write
 from pixelkin.pipelines.weak_labels import Machine, Options, label_photos, maps
@@ -127,7 +127,7 @@ def train_full(
     train(
         training,
         out=out,
-        resume=(out / "last.ckpt").is_dir(),
+        resume=can_resume(out),
         accelerator=machine.device,
         precision=machine.precision,  # type: ignore[arg-type]
         seed=seed,

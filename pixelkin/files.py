@@ -2,10 +2,11 @@
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,12 @@ _REMEDY = {
 }
 
 _OLD = ".old"
+
+_RANDOM = 8
+"""Characters that `tempfile.mkdtemp` puts behind the prefix."""
+
+_ROOM = re.compile(rf"\..{{0,40}}-[a-z0-9_]{{{_RANDOM}}}", re.DOTALL)
+"""Names of the temporary folders of `atomic_path`."""
 
 
 def write_error(path: Path, error: OSError) -> PixelkinError:
@@ -44,7 +51,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=f".{final.stem[:40]}-", dir=final.parent))
+        room = Path(tempfile.mkdtemp(prefix=_room_prefix(final), dir=final.parent))
         temporary = room
         inner = room / final.name
         yield inner
@@ -66,6 +73,30 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_unfinished(folder: str | os.PathLike[str], *, of: Collection[str] = ()) -> None:
+    """Remove what `atomic_path` leaves in a folder when its process is killed.
+
+    No other process may be writing there. What was to replace a FOLDER may be whole, and the only
+    one there is: finish that first, as `engine.state.recover` does.
+
+    Args:
+        folder: may be missing. All files in it stay, and folders of other names.
+        of: names of files in the folder, to look for theirs alone; else for all, in the folders
+            below too.
+    """
+    beginnings = {_room_prefix(Path(name)) for name in of}
+    for parent, folders, _ in os.walk(folder):
+        rooms = [name for name in folders if _ROOM.fullmatch(name)]
+        for room in rooms:
+            if not of or room[:-_RANDOM] in beginnings:
+                shutil.rmtree(Path(parent) / room, ignore_errors=True)
+        folders[:] = [] if of else [name for name in folders if name not in rooms]
+
+
+def _room_prefix(path: Path) -> str:
+    return f".{path.stem[:40]}-"
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:

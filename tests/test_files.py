@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelkin.errors import PixelkinError
-from pixelkin.files import PartwiseWriter, atomic_path, atomic_write, write_error
+from pixelkin.files import PartwiseWriter, atomic_path, atomic_write, remove_unfinished, write_error
 
 
 @pytest.fixture
@@ -252,3 +252,21 @@ def test_a_failure_at_the_end_leaves_what_was_there(tmp_path: Path) -> None:
 
 def full_disk() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@given(st.sampled_from(["a.png", "x" * 60 + ".json", ".png", "a b-c.tar.gz", "é\n.txt"]))
+def test_what_a_killed_process_leaves_is_found_by_its_name(
+    tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    """The room as `atomic_path` makes it while a file is being written."""
+    for of in ((), (name,), ("other.png",)):
+        folder = tmp_path_factory.mktemp("files")
+        with ExitStack() as stack:
+            atomic_path_of = stack.enter_context(atomic_path(folder / name))
+            atomic_path_of.write_bytes(b"half")
+            (room,) = folder.iterdir()
+            remove_unfinished(folder, of=of)
+            assert room.exists() == (of == ("other.png",))
+            room.mkdir(exist_ok=True)
+            atomic_path_of.write_bytes(b"whole")
+    remove_unfinished(tmp_path_factory.getbasetemp() / "missing")

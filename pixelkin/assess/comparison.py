@@ -24,7 +24,7 @@ from torch import nn
 from pixelkin.assess.contestants import Contestant
 from pixelkin.assess.network_cost import NetworkCost, Timing, network_cost, timed
 from pixelkin.data.source import SemanticSource
-from pixelkin.engine import Training
+from pixelkin.engine import Training, can_resume
 from pixelkin.engine import train as run_training
 from pixelkin.errors import PixelkinError
 from pixelkin.files import atomic_write
@@ -204,7 +204,7 @@ class Contest:
             result = run_training(
                 training,
                 out=room,
-                resume=(room / "last.ckpt").is_dir(),
+                resume=can_resume(room),
                 accelerator=self.budget.accelerator,
                 seed=seed,
             )

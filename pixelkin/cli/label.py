@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -143,7 +145,7 @@ def label(
     (labels/); a segmentation network is trained on them (7_network/model, for pixelkin predict),
     and asked (predictions/). OUT/report.html shows every stage.
 
-    A run that was stopped, by Ctrl-C or otherwise, goes on with the same command.
+    A run that was stopped, by Ctrl-C or otherwise, goes on with the same command, without --again.
 
     Args:
         images: folder of photos.
@@ -153,7 +155,7 @@ def label(
         instances: tell objects of a class apart too (IRNet, Ahn et al. 2019): OUT/instances.
         quiet: show no progress.
     """
-    from pixelkin.pipelines.weak_labels import Extent, Machine, label_photos
+    from pixelkin.pipelines.weak_labels import GO_ON, Extent, Machine, label_photos
 
     options = effort.options(instances=instances)
     if where.workers < 0:
@@ -176,20 +178,28 @@ def label(
                 say=bars.say,
             )
         except KeyboardInterrupt:
-            bars.say(f"{out}: stopped; run the same command again to go on")
+            bars.say(f"{out}: stopped; {GO_ON} to go on")
             raise
     done = all(run.workspace.is_done(stage) for stage in options.stages())
     print(f"{out}: {'all stages done' if done else 'stopped as asked'}; see {out / 'report.html'}")
     return 0
 
 
+_LINE_SECONDS = 60
+"""Between two lines of how far a stage is, where there are no bars: a run takes an hour."""
+
+
 class _Bars:
-    """One bar at a time, and none in a training: its own and this would overwrite each other."""
+    """One bar at a time, and none in a training: its own and this would overwrite each other.
+
+    Where the standard error is no terminal, a line a minute takes its place.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._stages: Stages | None = None
         self._bar: Bar | None = None
+        self._line = (0.0, 0)  # when the latest was due, and what was done then
 
     def __enter__(self) -> Self:
         return self
@@ -205,10 +215,22 @@ class _Bars:
             self._stages = Stages(quiet=self._quiet)
             self._stages.__enter__()
             self._bar = self._stages.bar(stage)
+            self._line = (time.monotonic(), done)
         assert self._bar is not None
         self._bar(stage, done, total)
+        if not self._stages.has_bars and done < total:
+            self._tell(stage, done, total)
         if done == total:
             self.__exit__()
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        now, (last, before) = time.monotonic(), self._line
+        if now - last < _LINE_SECONDS:
+            return
+        self._line = (now, done)
+        # At the speed since the line before: what was there already took no time.
+        left = (total - done) * (now - last) / max(done - before, 1)
+        self.say(f"{stage} {done}/{total}  ETA {timedelta(seconds=round(left))}")
 
     def say(self, text: str) -> None:
         """A line of text on the standard error."""

@@ -21,19 +21,21 @@ class Stages:
     Attributes:
         seconds: stage → seconds, in the order of the stages.
         quiet: whether nothing at all is shown.
+        has_bars: whether bars are.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.seconds: dict[str, float] = {}
         self.quiet = quiet
         console = Console(stderr=True)
+        self.has_bars = console.is_terminal and not quiet
         self._progress = Progress(
             TextColumn("{task.description:>16}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
-            disable=quiet or not console.is_terminal,
+            disable=not self.has_bars,
         )
 
     def __enter__(self) -> Self:

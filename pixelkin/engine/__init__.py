@@ -2,6 +2,7 @@
 
 from pixelkin.engine.loop import train
 from pixelkin.engine.recipe import AppliesTo, load_recipe, parse_recipe_options, recipe_options
+from pixelkin.engine.state import can_resume
 from pixelkin.engine.training import Ramp, Training, TrainingResult
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Ramp",
     "Training",
     "TrainingResult",
+    "can_resume",
     "load_recipe",
     "parse_recipe_options",
     "recipe_options",

@@ -49,7 +49,7 @@ def train(
     Args:
         training: from a recipe.
         out: a new folder, or with `resume` one that holds `last.ckpt`.
-        resume: continue from `last.ckpt`.
+        resume: continue from `last.ckpt`; `can_resume` says whether there is one.
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: number of processes, one device each, or device numbers, or "auto".
         precision: the weights are always float32.
@@ -77,10 +77,16 @@ def train(
     finally:
         log.close()
     progress = run.progress
-    log.say(f"{run.out}: stopped at step {progress.step} ({stop})")
     assert stop
+    log.say(f"{run.out}: {_ending(progress.step, stop)}")
     metrics = {} if log.silent else log.csv.last()
     return TrainingResult(run.out, progress.step, stop, progress.best, progress.best_step, metrics)
+
+
+def _ending(step: int, stop: Stop) -> str:
+    if stop == "steps":
+        return "done after 1 step" if step == 1 else f"done after {step} steps"
+    return f"stopped at step {step} ({stop})"
 
 
 def _open_log(run: Run, precision: str) -> RunLog:

@@ -77,6 +77,15 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     return tuple(items) if kind == "tuple" else items
 
 
+def can_resume(out: Path) -> bool:
+    """Whether `out` holds a training that can go on, once what a killed process left is cleaned up.
+
+    `last.ckpt` alone does not say so: it is not there while a new one takes its place.
+    """
+    recover(out)
+    return (out / LAST).is_dir()
+
+
 def recover(out: Path) -> None:
     """Clean up after a killed process: finish a checkpoint swap, drop half-written ones.
 

@@ -241,7 +241,8 @@ def measure_displacement_mean(
     total, cells = torch.zeros(2, dtype=torch.float64), 0
     for images in batches:
         displacement = net(images).displacement
-        total += displacement.double().sum((0, 2, 3)).cpu()
+        # float64 is nothing that every device has.
+        total += displacement.cpu().double().sum((0, 2, 3))
         cells += displacement[:, 0].numel()
     if not cells:
         raise PixelkinError("there are no images to measure displacements on; give some batches")

@@ -4,6 +4,7 @@ import csv
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -111,7 +112,9 @@ def test_from_photos_to_a_network_and_its_report(root, tmp_path, capsys):
     printed = capsys.readouterr()
     assert f"{out}: stopped as asked; see {out / 'report.html'}" in printed.out
     assert "4 photos, 4 with tags, 2 classes" in printed.err
-    assert "stage 2 of 8: classifier" in printed.err
+    for line in ("stage 1 of 8: photos", "stage 2 of 8: classifier"):
+        assert line in printed.err
+    assert f"{out / '2_classifier'}: done after 1 step\n" in printed.out
     assert "step 1/1" in printed.out
     # The rest in silence, but for where the result is.
     assert main(words(root, out, "--quiet")) == 0
@@ -155,7 +158,7 @@ def test_ctrl_c_between_trainings_says_how_to_go_on(root, tmp_path):
     )  # fmt: skip
     assert done.returncode == 128 + signal.SIGINT
     assert "Traceback" not in done.stderr
-    assert "run the same command again to go on" in done.stderr
+    assert "run the same command again (without --again) to go on" in done.stderr
     assert done.stderr.endswith("pixelkin: interrupted\n")
     assert [path.name for path in (out / "1_photos").iterdir()] != []
     assert not list(out.rglob(".*"))
@@ -176,3 +179,19 @@ def test_a_bar_is_there_while_a_stage_tells_how_far_it_is(capsys):
         bars.say("nothing")
     assert bars._stages is None
     assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_a_line_a_minute_says_how_far_a_stage_is(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for quiet in (False, True):
+        with _Bars(quiet=quiet) as bars:
+            for stage, seconds in (("regions", 25.0), ("walk", 1.0)):
+                for done in range(101):
+                    bars.report(stage, done, 100)
+                    now[0] += seconds
+    lines = capsys.readouterr().err.splitlines()
+    # Three photos in 75 s, so 97 in 2425 s; then the next three; a hundred in 100 s: one line.
+    assert lines[:2] == ["regions 3/100  ETA 0:40:25", "regions 6/100  ETA 0:39:10"]
+    assert lines[-1] == "walk 60/100  ETA 0:00:40"
+    assert len(lines) == 33 + 1

@@ -99,14 +99,17 @@ def test_smaller_is_better(tmp_path: Path) -> None:
     assert (result.best, result.best_step) == (1.0, 4)
 
 
-def test_time_limit_ends_with_a_validated_model(tmp_path: Path) -> None:
+def test_time_limit_ends_with_a_validated_model(tmp_path: Path, capsys: Any) -> None:
     result = fit(tiny(delay=0.005), tmp_path / "run", max_seconds=0.3)
     assert result.stopped == "time"
     assert 0 < result.step < 60
     assert load_tree(tmp_path / "run/last.ckpt")["progress"]["step"] == result.step
     assert "val/score" in result.metrics
     assert load_state(tmp_path / "run/model")
+    assert f"run: stopped at step {result.step} (time)\n" in capsys.readouterr().out
     assert fit(tiny(), tmp_path / "run", resume=True).step == 60
+    # What came to its end was not stopped.
+    assert "run: done after 60 steps\n" in capsys.readouterr().out
 
 
 def test_without_validation_the_latest_model_is_saved(tmp_path: Path) -> None:

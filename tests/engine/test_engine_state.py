@@ -11,7 +11,7 @@ import torch
 from tiny_training import assert_same
 
 from pixelkin.engine.randomness import rng_state, seed_all, set_rng_state
-from pixelkin.engine.state import load_tree, recover, save_tree
+from pixelkin.engine.state import can_resume, load_tree, recover, save_tree
 from pixelkin.errors import PixelkinError
 
 pytest.importorskip("lightning.fabric")
@@ -63,3 +63,14 @@ def test_recover_finishes_an_interrupted_swap(tmp_path: Path) -> None:
     recover(tmp_path)
     assert load_tree(tmp_path / "last.ckpt") == {"step": 2}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_whether_a_training_can_go_on_is_asked_behind_an_interrupted_swap(tmp_path: Path) -> None:
+    assert not can_resume(tmp_path / "nothing")
+    save_tree(tmp_path / ".last-x/last.ckpt", {"step": 1})
+    # The first one was never whole.
+    assert not can_resume(tmp_path)
+    save_tree(tmp_path / ".last-x/last.ckpt", {"step": 2})
+    save_tree(tmp_path / ".last-x/.old", {"step": 1})
+    assert can_resume(tmp_path)
+    assert load_tree(tmp_path / "last.ckpt") == {"step": 2}

@@ -146,6 +146,29 @@ def test_the_training_mean_is_measured_saved_and_taken_away():
     assert torch.equal(other.displacement_mean.flatten(), found)
 
 
+class OnMps(torch.Tensor):
+    """A tensor of a device that knows no float64."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_the_mean_is_measured_on_a_device_without_float64(monkeypatch):
+    net, forward = small(), IRNet.forward
+
+    def on_mps(self, images):
+        found = forward(self, images)
+        return found._replace(displacement=found.displacement.as_subclass(OnMps))
+
+    images = [torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))]
+    expected = measure_displacement_mean(net, images)
+    monkeypatch.setattr(IRNet, "forward", on_mps)
+    assert torch.equal(measure_displacement_mean(net, images), expected)
+
+
 @torch.no_grad()
 def test_an_image_of_any_size_and_its_mirror_image():
     net = small()

@@ -1,9 +1,12 @@
 """Rendered photos, and one run over them that several files look at."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from rendered_photos import label, write_photos
+
+from pixelkin.pipelines.weak_labels.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,16 @@ def whole(root) -> Path:
     label(root, root / "whole", report=lambda *step: told.append(" ".join(map(str, step))))
     (root / "whole" / "told.txt").write_text("\n".join(told))
     return root / "whole"
+
+
+@pytest.fixture
+def until(whole, tmp_path):
+    """(stage) → a copy of the run, in which this stage and all after it are still to do."""
+
+    def copied(stage: str) -> Path:
+        out = tmp_path / "out"
+        shutil.copytree(whole, out)
+        Workspace(out).clear_from(stage)
+        return out
+
+    return copied

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -252,10 +253,32 @@ def test_a_damaged_record_names_the_remedy(done):
             json.dumps({**json.loads(kept), "scores": [1, 2, 3]}),
         ):
             record.write_text(damage)
-            with pytest.raises(PixelkinError, match=r"cannot be read .* give --again instances"):
+            with pytest.raises(PixelkinError, match=r"cannot be read .*; delete this file and"):
                 instances.read_objects(workspace, "a0")
     finally:
         record.write_text(kept)
+
+
+def test_a_lost_object_map_is_made_anew_alone(done):
+    before = files(done)
+    record = Workspace(done / "out").file("instances", "a1", ".json")
+    times = [path.stat().st_mtime_ns for path in (record, record.with_name("a0.json"))]
+    (done / "out" / "instances" / "a1.png").unlink()
+    label(done, extent=Extent(only="instances"))
+    assert files(done) == before
+    changed = [path.stat().st_mtime_ns for path in (record, record.with_name("a0.json"))]
+    assert changed[0] != times[0]
+    assert changed[1] == times[1]
+
+
+def test_a_damaged_network_names_its_stage(done, tmp_path):
+    shutil.copytree(done / "out", tmp_path / "out")
+    model = tmp_path / "out" / "8_irnet" / "model" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:99])
+    options = rendered_photos.small_options(instances=OPTIONS)
+    again = Extent(only="instances", again="instances")
+    with pytest.raises(PixelkinError, match=r"model\.safetensors .*; give --again irnet to"):
+        rendered_photos.label(done, tmp_path / "out", options=options, extent=again)
 
 
 def test_a_run_without_instances_keeps_those_there_are_and_what_they_were_made_with(done):
@@ -278,6 +301,12 @@ def test_a_run_without_instances_keeps_those_there_are_and_what_they_were_made_w
 def test_stages_of_instances_must_be_asked_for(extent, message):
     with pytest.raises(PixelkinError, match=message):
         extent.stages()
+
+
+def test_a_stage_of_instances_is_made_anew_only_where_it_runs():
+    with pytest.raises(PixelkinError, match=r"--again irnet asks for .* --until walk does not run"):
+        Extent(again="irnet", until="walk").stages(tuple(ALL_STAGES))
+    assert Extent(again="irnet", only="irnet").stages(tuple(ALL_STAGES)) == ["irnet"]
 
 
 def test_irnet_needs_the_regions(tmp_path):

@@ -23,6 +23,7 @@ from pixelkin.pipelines.weak_labels.photos import (
     working_copy,
 )
 from pixelkin.pipelines.weak_labels.workspace import Workspace
+from pixelkin.trainings.tags import WINDOW_SHARE
 
 
 def photo(path, size_hw=(40, 60), value=100):
@@ -181,7 +182,7 @@ def room(tmp_path):
 def test_photos_that_cannot_be_read_are_named_and_left_out(room):
     workspace, _, paths, _ = room
     steps = []
-    found, faults = prepare_photos(
+    found, faults, readable = prepare_photos(
         *room, long_side_px=64, progress=lambda *step: steps.append(step)
     )
     assert steps == [("photos", n, 5) for n in range(6)]
@@ -199,11 +200,25 @@ def test_photos_that_cannot_be_read_are_named_and_left_out(room):
     copies = WorkingCopies(workspace, found.names)
     assert [copy.shape for copy in copies] == [(64, 32, 3), (32, 64, 3)]
     assert (len(copies), copies[0] is copies[0]) == (2, True)
-    # The same again, faults included, without the photos being looked at.
-    for path in paths.values():
-        path.unlink()
-    again, same = prepare_photos(*room, long_side_px=64, progress=lambda *step: None)
-    assert (again.names, again.sizes_hw, same) == (found.names, found.sizes_hw, faults)
+    assert readable == []
+    # The same again, faults included, without the photos being looked at that were read.
+    for name in found.names:
+        paths[name].unlink()
+    again, same, readable = prepare_photos(*room, long_side_px=64, progress=lambda *step: None)
+    assert (again.names, again.sizes_hw) == (found.names, found.sizes_hw)
+    assert (sorted(same), readable) == (sorted(faults), [])
+
+
+def test_a_photo_that_was_left_out_and_can_be_read_now_is_told_and_not_taken(room):
+    prepare_photos(*room, long_side_px=64, progress=lambda *step: None)
+    mended = photo(room[1] / "torn.png", (40, 40))
+    found, faults, readable = prepare_photos(*room, long_side_px=64, progress=lambda *step: None)
+    assert found.names == ("a", "b")
+    assert readable == [mended]
+    assert [name for name in ("empty", "text", "torn") if any(name in one for one in faults)] == [
+        "empty",
+        "text",
+    ]
 
 
 def test_no_photo_with_a_tag_can_be_read(room):
@@ -219,7 +234,7 @@ def test_a_photo_on_its_side_by_exif_is_stood_up(tmp_path):
     exif[0x0112] = 6
     (tmp_path / "photos").mkdir()
     Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(tmp_path / "photos/a.jpg", exif=exif)
-    found, _ = prepare_photos(
+    found, _, _ = prepare_photos(
         Workspace(tmp_path / "out"), tmp_path / "photos", {"a": tmp_path / "photos" / "a.jpg"},
         Tags(("x",), {"a": (0,)}), long_side_px=64, progress=lambda *step: None,
     )  # fmt: skip
@@ -252,6 +267,13 @@ def test_training_windows_are_nearly_whole_photos(sizes, expected):
     none = np.zeros((len(sizes), 1), bool)
     photos = Photos(names, names, tuple(sizes), ("x",), none[:, 0], none)
     assert typical_size(photos, long_side_px=448) == expected
+
+
+def test_the_windows_share_is_that_of_the_tag_training(monkeypatch):
+    none = np.zeros((1, 1), bool)
+    photos = Photos(("a",), ("a",), ((600, 400),), ("x",), none[:, 0], none)
+    monkeypatch.setattr("pixelkin.pipelines.weak_labels.photos.WINDOW_SHARE", WINDOW_SHARE / 2)
+    assert typical_size(photos, long_side_px=448) == (192, 128)
 
 
 def test_the_copies_that_are_kept_in_memory_have_a_limit(room, monkeypatch):

@@ -118,7 +118,7 @@ def test_coverage_equals_counting(ran, page):
             path = run.workspace.root / folder / f"{run.photos.names[index]}.png"
             values, numbers = np.unique(read_indexed_png(path), return_counts=True)
             counts[values] += numbers
-        found = class_coverage(run, folder, stage="walk")
+        found = class_coverage(run, folder)
         assert list(found) == ["background", "disc", "square"]
         for number, share in enumerate(found.values()):
             assert share == pytest.approx(counts[number] / counts.sum())

@@ -1,26 +1,21 @@
-"""`label_photos` from photos and tags to predictions: whole, in part, stopped, and gone on."""
+"""`label_photos` from photos and tags to predictions: whole and in part."""
 
-import errno
 import json
-import os
+import re
 import shutil
-import signal
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from rendered_photos import SIZE_HW, TAGS, label, made, small_options, start_and_die, write_photos
+from rendered_photos import SIZE_HW, TAGS, label, made, small_options, write_photos
 
 from pixelkin.data.instances.coco_json import CocoJson
-from pixelkin.engine import loop
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle, read_indexed_png
 from pixelkin.pipelines.weak_labels import STAGES, Extent, Machine
-from pixelkin.pipelines.weak_labels.run import ONCE_FIXED
+from pixelkin.pipelines.weak_labels.run import ONCE_FIXED, write_problems
 from pixelkin.pipelines.weak_labels.workspace import Workspace
 from pixelkin.trainings.augmentation import Windows
 from pixelkin.trainings.semantic import Balance
@@ -28,19 +23,6 @@ from pixelkin.trainings.semantic import Balance
 pytest.importorskip("lightning")
 
 TAGGED = [*TAGS, "black"]
-
-
-@pytest.fixture
-def until(whole, tmp_path):
-    """(stage) → a copy of the run, in which this stage and all after it are still to do."""
-
-    def copied(stage: str) -> Path:
-        out = tmp_path / "out"
-        shutil.copytree(whole, out)
-        Workspace(out).clear_from(stage)
-        return out
-
-    return copied
 
 
 # A whole run
@@ -241,6 +223,24 @@ def test_changed_photos_and_tags_are_refused(whole, root, tmp_path):
         label(tmp_path, whole)
 
 
+@pytest.mark.parametrize(
+    "extent",
+    [
+        Extent(only="network", again="walk"),
+        Extent(until="regions", again="walk"),
+        Extent(only="walk", again="network"),
+    ],
+)
+def test_a_stage_that_does_not_run_is_not_removed_either(whole, root, extent):
+    before = made(whole)
+    given = f"--only {extent.only}" if extent.only else "--until regions"
+    says = f"--again {extent.again} asks for a stage that {given} does not run: expected [a-z, ]+;"
+    with pytest.raises(PixelkinError, match=says) as caught:
+        label(root, whole, extent=extent)
+    assert "\n" not in str(caught.value)
+    assert made(whole) == before
+
+
 def test_what_would_contradict_or_cannot_be_is_said_before_anything_is_made(root, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(PixelkinError, match="--only walk and --until walk are two answers"):
@@ -250,156 +250,44 @@ def test_what_would_contradict_or_cannot_be_is_said_before_anything_is_made(root
     assert not out.exists()
 
 
-# Stopped runs
+# What is said
 
 
-def test_a_killed_run_goes_on_and_gives_the_same(whole, root, tmp_path):
-    # Besides: a photo without tags that is another one, and one that cannot be read.
-    write_photos(tmp_path)
-    Image.fromarray(np.full((*SIZE_HW, 3), 200, np.uint8)).save(tmp_path / "photos" / "a8.jpg")
-    (tmp_path / "photos" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    out = tmp_path / "out"
-    start_and_die(tmp_path, out, way="write", room="4_regions", after=4)
-    assert len(list((out / "4_regions").rglob("[!.]*.png"))) >= 4
-    assert not Workspace(out).is_done("regions")
-    start_and_die(tmp_path, out, way="train", room="5_affinity", after=2)
-    assert (out / "5_affinity" / "last.ckpt").is_dir()
-    assert not Workspace(out).is_done("affinity")
-    label(tmp_path, out)
-    found, expected = made(out), made(whole)
-    assert found.pop("predictions/a8.png") != b""
-    del expected["predictions/a8.png"]
-    found = {name: content for name, content in found.items() if "/." not in name}
-    assert found.keys() == expected.keys()
-    assert [name for name in found if found[name] != expected[name]] == []
+def test_problems_are_those_of_now_with_errors_first(tmp_path):
+    said, path = [], tmp_path / "problems.txt"
+    write_problems(path, ["warning: a; b", "error: c; d", "warning: e; f"], say=said.append)
+    assert path.read_text() == "error: c; d\nwarning: a; b\nwarning: e; f\n"
+    write_problems(path, ["warning: g; h"], say=said.append)
+    assert path.read_text() == "warning: g; h\n"
+    write_problems(path, [], say=said.append)
+    assert not path.exists()
+    assert said == [
+        f"3 problems of tags and photos, the first: error: c; d; all in {path}",
+        f"1 problem of tags and photos, the first: warning: g; h; all in {path}",
+    ]
+
+
+def test_a_photo_that_was_replaced_is_told_and_taken_in_where_asked(tmp_path):
+    photos, _ = write_photos(tmp_path)
+    whole_photo = (photos / "a8.jpg").read_bytes()
+    (photos / "a8.jpg").write_bytes(whole_photo[:99])
+    out, extent, said = tmp_path / "out", Extent(until="photos"), []
+    run = label(tmp_path, out, extent=extent, say=said.append)
+    assert "a8" not in run.photos.names
+    assert said[0] == "stage 1 of 8: photos"
+    assert re.match(r"\d+ problems of tags and photos, the first: error: .*a8.jpg", said[1])
+    (photos / "a8.jpg").write_bytes(whole_photo)
+    run = label(tmp_path, out, extent=extent, say=said.append)
+    assert "a8" not in run.photos.names
+    (line,) = [one for one in said if "can be read now" in one]
+    assert line.startswith(
+        f"photos that were left out, and can be read now: 1, the first {photos / 'a8.jpg'}; give "
+        "--again photos"
+    )
     text = (out / "problems.txt").read_text()
-    assert "torn.png" in text
-    assert "left out" in text
-
-
-@pytest.fixture
-def full_disk(monkeypatch):
-    """(room, after) → a disk that is full when `after` more files below the folder are written."""
-    replace_file = os.replace
-
-    def fill(room: str, *, after: int) -> None:
-        written = []
-
-        def put(source, target):
-            written.extend([target] if room in str(target) else [])
-            if len(written) > after:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-            replace_file(source, target)
-
-        monkeypatch.setattr(os, "replace", put)
-
-    return fill
-
-
-@pytest.mark.parametrize(
-    ("stage", "room", "after", "kept"),
-    [
-        ("walk", "labels", 3, 3),
-        ("affinity", "last.ckpt", 0, 0),
-        ("predictions", "predictions", 4, 4),
-    ],
-)
-def test_a_full_disk_stops_in_order(
-    until, whole, root, full_disk, monkeypatch, stage, room, after, kept
-):
-    out = until(stage)
-    with monkeypatch.context():
-        full_disk(room, after=after)
-        with pytest.raises(PixelkinError, match="no space is left on the disk") as caught:
-            label(root, out, extent=Extent(until=stage))
-        monkeypatch.undo()
-    assert "\n" not in str(caught.value)
-    assert not Workspace(out).is_done(stage)
-    if kept:
-        assert len(list((out / room).rglob("*.png"))) == kept
-    assert not list(out.rglob(".*"))
-    label(root, out, extent=Extent(until=stage))
-    expected = made(whole)
-    assert all(expected[name] == content for name, content in made(out).items())
-    assert Workspace(out).is_done(stage)
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 30 MB; skips where none can be made."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(place)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no small file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_really_full_disk(small_disk, root, whole):
-    out = small_disk / "out"
-    # The checkpoint with the optimiser's state takes 40 MB.
-    with pytest.raises(PixelkinError, match="no space is left on the disk") as caught:
-        label(root, out, extent=Extent(until="classifier"))
-    assert "\n" not in str(caught.value)
-    assert Workspace(out).is_done("photos")
-    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
-    label(root, out, extent=Extent(until="classifier"))
-    assert Workspace(out).is_done("classifier")
-    model = "2_classifier/model/model.safetensors"
-    assert (out / model).read_bytes() == (whole / model).read_bytes()
-
-
-def test_ctrl_c_in_a_training_saves_and_says_how_to_go_on(until, whole, root, monkeypatch):
-    out, train_step = until("affinity"), loop.train_step
-
-    def step(run, *arguments, **options):
-        if run.progress.step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return train_step(run, *arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", step)
-        with pytest.raises(PixelkinError, match=r"stage affinity at step 2; run the same command"):
-            label(root, out, extent=Extent(only="affinity"))
-    label(root, out, extent=Extent(only="affinity"))
-    model = "5_affinity/model/model.safetensors"
-    assert (out / model).read_bytes() == (whole / model).read_bytes()
-
-
-def test_a_damaged_file_of_a_stage_says_how_to_make_it_anew(until, root):
-    out = until("regions")
-    (out / "3_activations" / "a1.npz").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(PixelkinError, match=r"a1.npz cannot be read .* --again activations"):
-        label(root, out, extent=Extent(until="regions"))
-    label(root, out, extent=Extent(again="activations", until="regions"))
-    assert Workspace(out).is_done("regions")
-
-
-@pytest.mark.parametrize(
-    ("path", "maker", "asked"),
-    [("1_photos/a1.png", "photos", Extent(again="affinity")),
-     ("1_photos/index.json", "photos", Extent()),
-     ("1_photos/faults.json", "photos", Extent()),
-     ("2_classifier/model/model.safetensors", "classifier", Extent(again="activations")),
-     ("2_classifier/model/config.json", "classifier", Extent(again="network")),
-     ("4_regions/a1.png", "regions", Extent(again="affinity")),
-     ("5_affinity/model/model.safetensors", "affinity", Extent(again="walk")),
-     ("labels/a1.png", "walk", Extent(again="network")),
-     ("labels/a1.png", "walk", Extent()),
-     ("7_network/model/model.safetensors", "network", Extent(again="predictions")),
-     ("predictions/a1.png", "predictions", Extent())],
-)  # fmt: skip
-def test_every_damaged_file_names_the_stage_that_makes_it(
-    whole, root, tmp_path, path, maker, asked
-):
-    out = tmp_path / "out"
-    shutil.copytree(whole, out)
-    content = (out / path).read_bytes()
-    (out / path).write_bytes(content[: len(content) // 2])
-    with pytest.raises(PixelkinError, match=f"; give --again {maker} to make it anew$") as caught:
-        label(root, out, extent=asked)
-    assert Path(path).name in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "error: " not in text
+    assert "a8.jpg: was left out, and can be read now" in text
+    assert said.count("stage 1 of 8: photos") == 1
+    run = label(tmp_path, out, extent=replace(extent, again="photos"))
+    assert "a8" in run.photos.names
+    assert "a8.jpg" not in (out / "problems.txt").read_text()

@@ -1,6 +1,9 @@
 """The folder of a run: what is kept comes back, and another run is noticed."""
 
+import errno
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -34,7 +37,7 @@ def test_damaged_maps_are_one_line_with_the_remedy(tmp_path, content):
     workspace = Workspace(tmp_path)
     (tmp_path / "6_walk").mkdir()
     (tmp_path / "6_walk" / "a.npz").write_bytes(content)
-    with pytest.raises(PixelkinError, match=r"a.npz cannot be read .*; give --again walk") as it:
+    with pytest.raises(PixelkinError, match=r"a.npz cannot be read .*; delete this file") as it:
         workspace.read_maps("walk", "a")
     assert "\n" not in str(it.value)
     workspace.write_maps("walk", "b", torch.rand(2, 40, 40), [0, 1])
@@ -70,6 +73,46 @@ def test_a_stage_is_done_when_it_says_so(tmp_path):
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"1_photos", "2_classifier", "3_activations", "4_regions", "5_affinity",
                     "mine.txt"}  # fmt: skip
+
+
+@pytest.mark.parametrize("stuck", ["6_walk", "labels", "report"])
+def test_what_cannot_be_removed_is_told_and_nothing_passes_for_done(tmp_path, monkeypatch, stuck):
+    workspace = Workspace(tmp_path)
+    for stage in STAGES:
+        workspace.finish(stage)
+    for folder in ("labels", "report"):
+        (tmp_path / folder).mkdir()
+    rmtree = shutil.rmtree
+
+    def remove(path, **options):
+        if path.name == stuck:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    with pytest.raises(PixelkinError, match=f"cannot write .*{stuck}: the folder is not writable"):
+        workspace.clear_from("walk")
+    assert [stage for stage in STAGES if workspace.is_done(stage)] == list(STAGES)[:5]
+    assert (tmp_path / stuck).is_dir()
+
+
+def test_what_killed_runs_left_is_removed_and_nothing_else(tmp_path):
+    workspace = Workspace(tmp_path)
+    rooms = ["6_walk/.0435-ab_d1234", "labels/b/.x-12345678", "report/.00000_walk-abcdefgh",
+             ".report-abcdefgh", ".problems-abcdefgh", "5_affinity/.DONE-abcdefgh"]  # fmt: skip
+    # Not of the run, not of our names, or files.
+    others = [".cache-abcdefgh", "notes/.x-12345678", "labels/.mine", "labels/.x-1234567"]
+    for folder in (*rooms, *others):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "half.png").write_bytes(b"half")
+    (tmp_path / "labels" / ".f-abcdefgh").write_bytes(b"a file")
+    swap = tmp_path / "5_affinity" / ".last-abcdefgh"
+    for folder in (swap / "last.ckpt", swap / ".old"):
+        folder.mkdir(parents=True)
+    workspace.remove_unfinished()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob(".*")}
+    assert left == {*others, "labels/.f-abcdefgh"}
+    assert (tmp_path / "5_affinity" / "last.ckpt").is_dir()
 
 
 def test_a_run_goes_on_with_equal_options_alone(tmp_path):

@@ -37,7 +37,7 @@ from pixelkin.models.irnet import IRNet, relations_of_image
 from pixelkin.pipelines.weak_labels.maps import to_tensor
 from pixelkin.pipelines.weak_labels.photos import LabelledCopies
 from pixelkin.pipelines.weak_labels.stages import Run, train_stage
-from pixelkin.pipelines.weak_labels.workspace import Workspace
+from pixelkin.pipelines.weak_labels.workspace import MADE_ALONE, Workspace, made_by
 from pixelkin.results.instances import CocoWriter, labels_from_instances
 from pixelkin.structures import MAX_OBJECT_ID, Instances, nth_instance_id
 from pixelkin.trainings import irnet
@@ -76,8 +76,9 @@ def train_irnet(run: Run, optimisation: Optimisation) -> None:
 def find_instances(run: Run, grouping: CentroidGrouping) -> None:
     """Stage "instances": the activations of each photo, parted into objects."""
     workspace, device = run.workspace, run.device()
-    network = irnet.load_irnet(workspace.folder("irnet") / "model").to(device)
-    for place, index, name in run.each("instances", lambda name: instance_file(workspace, name)):
+    with made_by("irnet"):
+        network = irnet.load_irnet(workspace.folder("irnet") / "model").to(device)
+    for place, index, name in run.each("instances"):
         maps, classes = workspace.read_maps("activations", name)
         found = instances_of_photo(
             network,
@@ -198,9 +199,7 @@ def read_objects(workspace: Workspace, name: str) -> Instances:
             tuple(kept["scores"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, PixelkinError) as error:
-        raise PixelkinError(
-            f"{path} cannot be read ({error}); give --again instances to make it anew"
-        ) from error
+        raise PixelkinError(f"{path} cannot be read ({error}); {MADE_ALONE}") from error
 
 
 def write_index_png(path: Path, labels: UInt16[np.ndarray, "h w"]) -> None:

@@ -23,8 +23,9 @@ from pixelkin.files import atomic_path, atomic_write
 from pixelkin.grouping.activation_maps import scaled_size
 from pixelkin.masks import read_indexed_png
 from pixelkin.pipelines.weak_labels.maps import COPY_MULTIPLE, resized
-from pixelkin.pipelines.weak_labels.workspace import Workspace, made_by
+from pixelkin.pipelines.weak_labels.workspace import Workspace, made_alone
 from pixelkin.structures import MAX_OBJECT_ID, Sample
+from pixelkin.trainings.tags import WINDOW_SHARE
 
 Report = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
@@ -173,29 +174,29 @@ def prepare_photos(
     *,
     long_side_px: int,
     progress: Report,
-) -> tuple[Photos, list[str]]:
+) -> tuple[Photos, list[str], list[Path]]:
     """Write a working copy of every photo that can be read; the stage "photos".
 
     Copies have sides divisible by `COPY_MULTIPLE`, the longer one near `long_side_px`: at 448, a
     photo 4 to 3 becomes flatter by 5 %.
 
     Returns:
-        The photos, and a line for each that cannot be read, which is left out.
+        The photos; a line for each that cannot be read, which is left out; and those that were
+        left out when the stage was done and can be read now.
     """
     sizes: dict[str, tuple[int, int]] = {}
     faults: list[str] = []
     files = {name: path.relative_to(images).as_posix() for name, path in paths.items()}
-    faults_file = workspace.folder("photos") / "faults.json"
     if workspace.is_done("photos"):
-        if faults_file.is_file():
-            faults = workspace.read_json("photos", faults_file.name)
-        return load_photos(workspace, files, tags), faults
+        photos = load_photos(workspace, files, tags)
+        copy_lost(workspace, paths, photos, long_side_px=long_side_px)
+        return photos, *look_again(sorted(paths[name] for name in paths.keys() - {*photos.names}))
     for index, (name, path) in enumerate(paths.items()):
         progress("photos", index, len(paths))
         try:
             image = read_image(path)
         except PixelkinError as error:
-            faults.append(f"error: {error}; left out")
+            faults.append(_left_out(error))
             continue
         sizes[name] = image.shape[0], image.shape[1]
         copy = workspace.file("photos", name, ".png")
@@ -208,10 +209,48 @@ def prepare_photos(
             + (f", the first: {faults[0].removeprefix('error: ')}" if faults else "")
             + "; tag or replace them"
         )
-    atomic_write(faults_file, json.dumps(faults))
     atomic_write(workspace.folder("photos") / "index.json", json.dumps(sizes))
     workspace.finish("photos")
-    return load_photos(workspace, files, tags), faults
+    return load_photos(workspace, files, tags), faults, []
+
+
+def _left_out(error: PixelkinError) -> str:
+    return f"error: {error}; left out"
+
+
+def copy_lost(
+    workspace: Workspace, paths: Mapping[str, Path], photos: Photos, *, long_side_px: int
+) -> None:
+    """Write the working copies of a finished stage "photos" anew that are not there.
+
+    Raises:
+        PixelkinError: such a photo cannot be read, or is of another size than it was.
+    """
+    for name, size_hw in zip(photos.names, photos.sizes_hw, strict=True):
+        copy = workspace.file("photos", name, ".png")
+        if copy.is_file():
+            continue
+        image = read_image(paths[name])
+        if image.shape[:2] != size_hw:
+            raise PixelkinError(
+                f"{paths[name]} has {image.shape[1]} × {image.shape[0]} pixels, and had "
+                f"{size_hw[1]} × {size_hw[0]} when {workspace.root} began; put the former photo "
+                "back, or give --again photos"
+            )
+        _write_copy(copy, working_copy(image, long_side_px))
+
+
+def look_again(left_out: Sequence[Path]) -> tuple[list[str], list[Path]]:
+    """A line for each photo that still cannot be read, and those that can."""
+    faults, readable = [], []
+    for path in left_out:
+        try:
+            read_image(path)
+        except PixelkinError as error:
+            faults.append(_left_out(error))
+        else:
+            readable.append(path)
+    return faults, readable
 
 
 def working_copy(
@@ -261,7 +300,7 @@ class WorkingCopies(Sequence[UInt8[np.ndarray, "h w 3"]]):
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:  # type: ignore[override]
         if index not in self._kept:
-            with made_by("photos"):
+            with made_alone():
                 image = read_image(self._paths[index])
             if self._bytes + image.nbytes > _KEPT_BYTES:
                 return image
@@ -278,20 +317,17 @@ class LabelledCopies(Sequence[Sample]):
     Args:
         copies: of some photos.
         labels: the file of each label map, indexed PNG.
-        stage: that has made them.
     """
 
-    def __init__(
-        self, copies: WorkingCopies, labels: Sequence[Path], *, stage: str = "regions"
-    ) -> None:
-        self._copies, self._labels, self._stage = copies, list(labels), stage
+    def __init__(self, copies: WorkingCopies, labels: Sequence[Path]) -> None:
+        self._copies, self._labels = copies, list(labels)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         image = self._copies[index]
-        with made_by(self._stage):
+        with made_alone():
             labels = read_indexed_png(self._labels[index])
         labels = resized(labels, (image.shape[0], image.shape[1]))
         return Sample(image, labels.astype(np.int64), self._labels[index].stem)
@@ -302,4 +338,4 @@ def typical_size(photos: Photos, *, long_side_px: int) -> tuple[int, int]:
     sides = np.array(photos.sizes_hw, float)
     sides *= long_side_px / sides.max(axis=1, keepdims=True)
     h, w = np.median(sides, axis=0)
-    return scaled_size((round(h), round(w)), 0.875, multiple=COPY_MULTIPLE)
+    return scaled_size((round(h), round(w)), WINDOW_SHARE, multiple=COPY_MULTIPLE)

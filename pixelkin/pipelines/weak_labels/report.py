@@ -28,7 +28,7 @@ from pixelkin.pipelines.weak_labels.instances import (
 from pixelkin.pipelines.weak_labels.maps import CELL_PX, resized, to_tensor
 from pixelkin.pipelines.weak_labels.photos import classes_text
 from pixelkin.pipelines.weak_labels.stages import Run, class_coverage, label_file
-from pixelkin.pipelines.weak_labels.workspace import REPORT, made_by
+from pixelkin.pipelines.weak_labels.workspace import REPORT, made_alone, made_by
 from pixelkin.structures import IGNORE
 from pixelkin.trainings.affinity import load_affinity_net
 
@@ -54,8 +54,8 @@ TRAININGS = {
     "irnet": "IRNet",
 }
 
-COVERED = {"4_regions": "regions", "labels": "walk", "predictions": "predictions"}
-"""Folder of label maps → the stage that makes them; columns of the last table."""
+COVERED = {"4_regions": "confident", "labels": "masks", "predictions": "network"}
+"""Folder of label maps → title; columns of the last table."""
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -122,16 +122,14 @@ def _write_pictures(run: Run, index: int, room: Path) -> None:
         "labels": (
             label_file(run.workspace, name).is_file(),
             lambda image: _tinted(
-                image, run.workspace.read_labels(label_file(run.workspace, name), stage="walk")
+                image, run.workspace.read_labels(label_file(run.workspace, name))
             ),
         ),
         "predictions": (
             run.workspace.file("predictions", name, ".png").is_file(),
             lambda image: _tinted(
                 image,
-                run.workspace.read_labels(
-                    run.workspace.file("predictions", name, ".png"), stage="predictions"
-                ),
+                run.workspace.read_labels(run.workspace.file("predictions", name, ".png")),
             ),
         ),
         "instances": (
@@ -142,7 +140,7 @@ def _write_pictures(run: Run, index: int, room: Path) -> None:
     for kind, (ready, make) in makers.items():
         path = _picture(room, index, kind)
         if ready and not path.is_file():
-            with made_by("photos"):
+            with made_alone():
                 image = read_image(copy)
             with atomic_path(path) as temporary:
                 Image.fromarray(make(image)).save(temporary, quality=88)
@@ -193,7 +191,7 @@ def _dimmed(image: Picture) -> Picture:
 
 def _regions(run: Run, name: str, image: Picture) -> Picture:
     """Neutral pixels are white, background is dark."""
-    labels = run.workspace.read_labels(run.workspace.file("regions", name, ".png"), stage="regions")
+    labels = run.workspace.read_labels(run.workspace.file("regions", name, ".png"))
     picture = overlay(image, np.where(labels == IGNORE, 0, labels), opacity=0.75)
     picture[labels == 0] //= 3
     neutral = labels == IGNORE
@@ -205,7 +203,7 @@ def _affinity(run: Run, name: str, image: Picture) -> Picture:
     """Affinity of every cell to one in the middle of the largest confident region."""
     with made_by("affinity"):
         network = load_affinity_net(run.workspace.folder("affinity") / "model")
-    labels = run.workspace.read_labels(run.workspace.file("regions", name, ".png"), stage="regions")
+    labels = run.workspace.read_labels(run.workspace.file("regions", name, ".png"))
     x, y = middle_of_largest(labels[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX])
     with torch.inference_mode():
         features = network(to_tensor(image))[0]
@@ -311,8 +309,8 @@ def curve(points: Sequence[tuple[float, float]]) -> str:
 def _coverage(run: Run) -> str:
     """A row per class: photos tagged with it, and its share of the pixels of masks."""
     found = {
-        folder: class_coverage(run, folder, stage=stage)
-        for folder, stage in COVERED.items()
+        folder: class_coverage(run, folder)
+        for folder in COVERED
         if (run.workspace.root / folder).is_dir()
     }
     counts = run.photos.tags.sum(axis=0)
@@ -322,8 +320,7 @@ def _coverage(run: Run) -> str:
         count = f"{counts[number - 1]} ({counts[number - 1] / total:.0%})" if number else "–"
         shares = "".join(f"<td>{found[folder][name]:.1%}</td>" for folder in found)
         rows.append(f'<tr><th scope="row">{escape(name)}</th><td>{count}</td>{shares}</tr>')
-    titles = {"4_regions": "confident", "labels": "masks", "predictions": "network"}
-    head = "".join(f'<th scope="col">{titles[folder]}</th>' for folder in found)
+    head = "".join(f'<th scope="col">{COVERED[folder]}</th>' for folder in found)
     return (
         f'<table class="figures"><thead><tr><th scope="col">class</th><th scope="col">photos</th>'
         f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

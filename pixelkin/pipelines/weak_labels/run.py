@@ -12,7 +12,7 @@ from typing import Any
 from pixelkin import __version__
 from pixelkin.data.tags.image_tags import Tags
 from pixelkin.errors import PixelkinError
-from pixelkin.files import atomic_write
+from pixelkin.files import atomic_write, write_error
 from pixelkin.pipelines.weak_labels import stages
 from pixelkin.pipelines.weak_labels.instances import (
     InstanceOptions,
@@ -93,7 +93,11 @@ class Extent:
     again: str | None = None
 
     def stages(self, known: Sequence[str] = tuple(STAGES)) -> list[str]:
-        """Names out of all, in order; raises `PixelkinError` on an unknown one."""
+        """Names out of all, in order.
+
+        Raises:
+            PixelkinError: one is unknown, or two of the three contradict each other.
+        """
         if self.only and self.until:
             raise PixelkinError(
                 f"--only {self.only} and --until {self.until} are two answers to which stages "
@@ -105,9 +109,16 @@ class Extent:
                 raise PixelkinError(
                     f"there is no stage {name!r}: expected {', '.join(known)}{hint}"
                 )
-        if self.only:
-            return [self.only]
-        return list(known[: known.index(self.until) + 1 if self.until else len(known)])
+        end = known.index(self.until) + 1 if self.until else len(known)
+        wanted = [self.only] if self.only else list(known[:end])
+        if self.again is not None and self.again not in wanted:
+            # It would be removed, and not be made.
+            given = f"--only {self.only}" if self.only else f"--until {self.until}"
+            raise PixelkinError(
+                f"--again {self.again} asks for a stage that {given} does not run: expected "
+                f"{', '.join(wanted)}; leave one of the two out, or give them another stage"
+            )
+        return wanted
 
 
 def label_photos(
@@ -137,7 +148,8 @@ def label_photos(
 
     Raises:
         PixelkinError: the device is not there, another run lives in `out`, a stage before is
-            missing, a file cannot be written; what is done stays, and the same call goes on.
+            missing, a file cannot be written or read; what is done stays, and the same call without
+            `again` goes on.
     """
     known = options.stages()
     wanted = extent.stages(known)
@@ -151,14 +163,17 @@ def label_photos(
         unnamed=ONCE_FIXED,
         again=extent.again,
     )
-    photos, faults = prepare_photos(
+    workspace.remove_unfinished()
+    if not workspace.is_done("photos"):
+        say(headline("photos", known))
+    photos, faults, readable = prepare_photos(
         workspace, images, paths, found, long_side_px=options.long_side_px, progress=report
     )
-    lines = [*map(str, problems), *faults]
-    if lines:
-        atomic_write(out / "problems.txt", "\n".join(lines) + "\n")
-        say(f"{len(lines)} problems of tags and photos, the first: {lines[0]}; all in "
-            f"{out / 'problems.txt'}")  # fmt: skip
+    late = [f"warning: {path}: was left out, and can be read now; {TAKE_IN}" for path in readable]
+    write_problems(out / "problems.txt", [*map(str, problems), *faults, *late], say=say)
+    if readable:
+        say(f"photos that were left out, and can be read now: {len(readable)}, the first "
+            f"{readable[0]}; {TAKE_IN}")  # fmt: skip
     tagged = photos.with_tags()
     say(f"{len(photos.names)} photos, {len(tagged)} with tags, {classes_text(photos.class_names)}")
     run = Run(
@@ -171,16 +186,50 @@ def label_photos(
         machine=machine,
         report=report,
     )
-    for name in wanted:
-        if workspace.is_done(name):
+    run_stages(run, wanted, options, say=say)
+    write_report(run)
+    return run
+
+
+TAKE_IN = "give --again photos to take in what can be read, which makes all stages anew"
+
+
+def headline(stage: str, known: Sequence[str]) -> str:
+    """What is said when a stage begins."""
+    return f"stage {known.index(stage) + 1} of {len(known)}: {stage}"
+
+
+def write_problems(path: Path, lines: Sequence[str], *, say: Callable[[str], None]) -> None:
+    """Write the faults of tags and photos, errors first; no file where there are none."""
+    if not lines:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+        return
+    ordered = sorted(lines, key=lambda line: not line.startswith("error: "))
+    atomic_write(path, "\n".join(ordered) + "\n")
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    say(f"{count} of tags and photos, the first: {ordered[0]}; all in {path}")
+
+
+def run_stages(
+    run: Run, wanted: Sequence[str], options: Options, *, say: Callable[[str], None]
+) -> None:
+    """Do those that are wanted and not done, and make anew what others before them have lost."""
+    workspace, known = run.workspace, options.stages()
+    for name in known[: known.index(wanted[-1]) + 1]:
+        done = workspace.is_done(name)
+        lost = len(run.missing(name)) if done else 0
+        due = lost > 0 if done else name in wanted
+        if not due:
             continue
         if name in NEEDS:
             workspace.require(NEEDS[name], needed_by=name)
-        say(f"stage {known.index(name) + 1} of {len(known)}: {name}")
+        again = f", of which files are missing ({lost}): they are made anew" if lost else ""
+        say(headline(name, known) + again)
         run_stage(run, name, options)
         write_report(run)
-    write_report(run)
-    return run
 
 
 def run_stage(run: Run, name: str, options: Options) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelkin.engine import Training
+from pixelkin.engine import Training, can_resume
 from pixelkin.engine import train as run_training
+from pixelkin.engine.state import LAST, load_tree
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import segments_from_labels, write_indexed_png
 from pixelkin.pipelines.weak_labels import maps
@@ -22,7 +23,7 @@ from pixelkin.pipelines.weak_labels.photos import (
     WorkingCopies,
     typical_size,
 )
-from pixelkin.pipelines.weak_labels.workspace import Workspace, made_by
+from pixelkin.pipelines.weak_labels.workspace import GO_ON, Workspace, made_by
 from pixelkin.results.instances import CocoWriter
 from pixelkin.runtime import pick_device
 from pixelkin.semantic.checkpoints import load_semantic_segmenter
@@ -101,13 +102,23 @@ class Run:
         """Where networks are asked."""
         return pick_device(self.machine.device)
 
-    def each(self, stage: str, finished: Callable[[str], Path]) -> Iterator[tuple[int, int, str]]:
-        """(place among the tagged, index, name) of each tagged photo whose file is not there."""
-        indices = self.photos.with_tags()
+    def asked(self, stage: str) -> list[int]:
+        """Indices of the photos that a stage is about."""
+        everyone = stage in ("photos", "predictions")
+        return list(range(len(self.photos.names))) if everyone else self.photos.with_tags()
+
+    def missing(self, stage: str) -> list[Path]:
+        """Files of single photos that a stage has not made, or that are lost."""
+        names = [self.photos.names[index] for index in self.asked(stage)]
+        return self.workspace.missing(stage, names)
+
+    def each(self, stage: str) -> Iterator[tuple[int, int, str]]:
+        """(place among those asked, index, name) of each photo of which a file is not there."""
+        indices = self.asked(stage)
         for place, index in enumerate(indices):
             self.report(stage, place, len(indices))
             name = self.photos.names[index]
-            if not finished(name).is_file():
+            if not all(path.is_file() for path in self.workspace.photo_files(stage, name)):
                 yield place, index, name
         self.report(stage, len(indices), len(indices))
 
@@ -130,9 +141,7 @@ def read_activations(run: Run, options: maps.ActivationOptions) -> None:
     workspace, device = run.workspace, run.device()
     with made_by("classifier"):
         classifier = load_classifier(workspace.folder("classifier") / "model").to(device)
-    for place, index, name in run.each(
-        "activations", lambda name: workspace.file("activations", name, ".npz")
-    ):
+    for place, index, name in run.each("activations"):
         classes = run.photos.classes_of(index)
         found = maps.activations(
             classifier, run.copies[place], classes, options=options, device=device
@@ -144,7 +153,7 @@ def read_activations(run: Run, options: maps.ActivationOptions) -> None:
 def find_regions(run: Run, options: maps.RegionOptions, crf: maps.CrfOptions) -> None:
     """Stage "regions": what is surely of a class, and what is surely background."""
     workspace = run.workspace
-    for place, _, name in run.each("regions", lambda name: workspace.file("regions", name, ".png")):
+    for place, _, name in run.each("regions"):
         found, classes = workspace.read_maps("activations", name)
         local = maps.regions(found, run.copies[place], options=options, crf=crf)
         write_indexed_png(workspace.file("regions", name, ".png"), maps.numbered(local, classes))
@@ -173,13 +182,13 @@ def walk_maps(run: Run, options: maps.WalkOptions, crf: maps.CrfOptions) -> None
         network = load_affinity_net(workspace.folder("affinity") / "model").to(device)
     if not options.crf:
         crf = replace(crf, iterations=0)
-    for place, index, name in run.each("walk", lambda name: label_file(workspace, name)):
+    for place, index, name in run.each("walk"):
         found, classes = workspace.read_maps("activations", name)
         image = run.copies[place]
         confident = None
         if options.method == "one_step":
             path = workspace.file("regions", name, ".png")
-            regions = workspace.read_labels(path, stage="regions")
+            regions = workspace.read_labels(path)
             confident = maps.unnumbered(regions, classes)
         scores = maps.walked(
             network, image, found, options=options, confident=confident, device=device
@@ -206,7 +215,7 @@ def write_coco(run: Run) -> None:
     with CocoWriter(path, class_names=photos.class_names) as coco:
         for index in photos.with_tags():
             name = photos.names[index]
-            labels = workspace.read_labels(label_file(workspace, name), stage="walk")
+            labels = workspace.read_labels(label_file(workspace, name))
             found = segments_from_labels(labels)
             numbers = found.object_ids
             coco.write(
@@ -228,9 +237,7 @@ def train_network(
     Its backbone starts from the classifier's, which tells the classes already.
     """
     names = [run.photos.names[index] for index in run.photos.with_tags()]
-    samples = LabelledCopies(
-        run.copies, [label_file(run.workspace, name) for name in names], stage="walk"
-    )
+    samples = LabelledCopies(run.copies, [label_file(run.workspace, name) for name in names])
     training = semantic_training(
         samples,
         "light",
@@ -258,16 +265,11 @@ def predict_all(run: Run) -> None:
             workspace.folder("network") / "model", device=run.machine.device
         )
     copies = WorkingCopies(workspace, run.photos.names)
-    for index, name in enumerate(run.photos.names):
-        run.report("predictions", index, len(run.photos.names))
+    for _, index, name in run.each("predictions"):
+        shown = [0, *(one + 1 for one in run.photos.classes_of(index))]
+        labels = segmenter.segment(copies[index], among=shown if run.photos.tagged[index] else None)
         path = workspace.file("predictions", name, ".png")
-        if not path.is_file():
-            shown = [0, *(one + 1 for one in run.photos.classes_of(index))]
-            labels = segmenter.segment(
-                copies[index], among=shown if run.photos.tagged[index] else None
-            )
-            write_indexed_png(path, maps.resized(labels, run.photos.sizes_hw[index]))
-    run.report("predictions", len(run.photos.names), len(run.photos.names))
+        write_indexed_png(path, maps.resized(labels, run.photos.sizes_hw[index]))
     workspace.finish("predictions")
 
 
@@ -276,10 +278,15 @@ def train_stage(run: Run, stage: str, training: Training) -> None:
     folder = run.workspace.folder(stage)
     accelerator, _, number = run.machine.device.partition(":")
     devices: Any = [int(number)] if number else 1
+    resume = can_resume(folder)
+    if resume:
+        # Read for its errors alone: all others of a training have remedies of their own.
+        with made_by(stage):
+            load_tree(folder / LAST)
     result = run_training(
         training,
         out=folder,
-        resume=(folder / "last.ckpt").is_dir(),
+        resume=resume,
         accelerator=accelerator,
         devices=devices,
         precision=run.machine.precision,  # type: ignore[arg-type]
@@ -288,19 +295,19 @@ def train_stage(run: Run, stage: str, training: Training) -> None:
     )
     if result.stopped != "steps":
         raise PixelkinError(
-            f"{run.workspace.root}: stopped in the stage {stage} at step {result.step}; "
-            "run the same command again to go on"
+            f"{run.workspace.root}: stopped in the stage {stage} at step {result.step}; {GO_ON} "
+            "to go on"
         )
     run.workspace.finish(stage)
 
 
-def class_coverage(run: Run, folder: str, *, stage: str) -> dict[str, float]:
-    """Share of all pixels of a stage's label maps in a folder, by class, background included."""
+def class_coverage(run: Run, folder: str) -> dict[str, float]:
+    """Share of all pixels of the label maps in a folder, by class, background included."""
     counts = np.zeros(256, np.int64)
     for index in run.photos.with_tags():
         path = run.workspace.root / folder / f"{run.photos.names[index]}.png"
         if path.is_file():
-            labels = run.workspace.read_labels(path, stage=stage)
+            labels = run.workspace.read_labels(path)
             counts += np.bincount(labels.ravel(), minlength=256)
     total = max(int(counts.sum()), 1)
     names = ("background", *run.photos.class_names)

@@ -37,8 +37,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pixelkin.engine.state import recover
 from pixelkin.errors import PixelkinError
-from pixelkin.files import atomic_write
+from pixelkin.files import atomic_write, remove_unfinished, write_error
 from pixelkin.masks import read_indexed_png
 
 STAGES = {
@@ -64,10 +65,30 @@ NEEDS = {later: stage for stage, later in pairwise(STAGES)} | {
 }
 """Stage → the one that must be complete before it; the first needs none."""
 
+PHOTO_FILES = {
+    "photos": (("1_photos", ".png"),),
+    "activations": (("3_activations", ".npz"),),
+    "regions": (("4_regions", ".png"),),
+    "walk": (("6_walk", ".npz"), ("labels", ".png")),
+    "predictions": (("predictions", ".png"),),
+    "instances": (("9_instances", ".json"), ("instances", ".png")),
+}
+"""Stage → folder and suffix of what it makes of a photo. What lies before it and the photo say what
+these files are, so one that is lost is made anew alone; trainings learn from all photos at once."""
+
+SUMMARIES = {"walk": "labels/labels.json", "instances": "instances/labels.json"}
+"""Stage → the file in which it tells of all photos together."""
+
 REPORT = "report"
 """The folder of the report's pictures."""
 
 DONE = "DONE"
+
+GO_ON = "run the same command again (without --again)"
+"""How a run goes on; --again would remove once more what has been made since."""
+
+MADE_ALONE = f"delete this file and {GO_ON}, which makes it anew"
+"""What to do about one of `PHOTO_FILES` that cannot be read."""
 
 
 def stages_from(stage: str) -> list[str]:
@@ -81,12 +102,33 @@ def stages_from(stage: str) -> list[str]:
 
 @contextmanager
 def made_by(stage: str) -> Iterator[None]:
-    """Let an error in reading what a stage has made say how to make that anew."""
+    """Let an error in reading a model, or what else is one for all photos, name its stage."""
+    with _remedy(f"give --again {stage} to make it anew"):
+        yield
+
+
+@contextmanager
+def made_alone() -> Iterator[None]:
+    """Let an error in reading one of `PHOTO_FILES` say that this file is made anew alone."""
+    with _remedy(MADE_ALONE):
+        yield
+
+
+@contextmanager
+def _remedy(text: str) -> Iterator[None]:
     try:
         yield
     except PixelkinError as error:
         what, _, remedy = str(error).rpartition("; ")
-        raise PixelkinError(f"{what or remedy}; give --again {stage} to make it anew") from error
+        raise PixelkinError(f"{what or remedy}; {text}") from error
+
+
+@contextmanager
+def _as_write_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 class Workspace:
@@ -107,6 +149,18 @@ class Workspace:
         """One photo's file in a stage's first folder; a name may hold folders."""
         return self.folder(stage) / f"{name}{suffix}"
 
+    def photo_files(self, stage: str, name: str) -> list[Path]:
+        """All that a stage makes of one photo."""
+        return [self.root / folder / f"{name}{suffix}" for folder, suffix in PHOTO_FILES[stage]]
+
+    def missing(self, stage: str, names: Sequence[str]) -> list[Path]:
+        """Files that a stage makes of some photos, and of all together, and that are not there."""
+        if stage not in PHOTO_FILES:
+            return []
+        files = [path for name in names for path in self.photo_files(stage, name)]
+        files += [self.root / SUMMARIES[stage]] if stage in SUMMARIES else []
+        return [path for path in files if not path.is_file()]
+
     def is_done(self, stage: str) -> bool:
         """Whether a stage is complete."""
         return (self.folder(stage) / DONE).is_file()
@@ -116,12 +170,29 @@ class Workspace:
         atomic_write(self.folder(stage) / DONE, b"")
 
     def clear_from(self, stage: str) -> None:
-        """Remove what a stage and all that need it have made."""
-        for later in stages_from(stage):
-            for folder in ALL_STAGES[later]:
-                shutil.rmtree(self.root / folder, ignore_errors=True)
+        """Remove what a stage and all that need it have made; raises `PixelkinError` on failure."""
+        # The last first: wherever this is stopped, nothing is left of what is gone, and no stage
+        # passes for done that is half there.
+        remade = stages_from(stage)[::-1]
+        for path in (self.folder(later) / DONE for later in remade):
+            with _as_write_error(path):
+                path.unlink(missing_ok=True)
         # Pictures are not made anew where they are there.
-        shutil.rmtree(self.root / REPORT, ignore_errors=True)
+        for folder in (REPORT, *(one for later in remade for one in ALL_STAGES[later])):
+            path = self.root / folder
+            with _as_write_error(path):
+                if path.is_dir():
+                    shutil.rmtree(path)
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed runs have left half-written; before anything else writes."""
+        for stage, folders in ALL_STAGES.items():
+            if stage not in PHOTO_FILES:
+                recover(self.folder(stage))
+            for folder in folders:
+                remove_unfinished(self.root / folder)
+        remove_unfinished(self.root / REPORT)
+        remove_unfinished(self.root, of=("run.json", "problems.txt", "report.html"))
 
     def require(self, stage: str, *, needed_by: str) -> None:
         """Raise `PixelkinError` unless `stage` is complete."""
@@ -153,14 +224,12 @@ class Workspace:
                 maps, classes = kept["maps"], kept["classes"]
         # zip, zlib and NumPy's parser of headers each fail in ways of their own.
         except Exception as error:
-            raise PixelkinError(
-                f"{path} cannot be read ({error}); give --again {stage} to make it anew"
-            ) from error
+            raise PixelkinError(f"{path} cannot be read ({error}); {MADE_ALONE}") from error
         return torch.from_numpy(maps).float(), tuple(int(one) for one in classes)
 
-    def read_labels(self, path: Path, *, stage: str) -> UInt8[np.ndarray, "H W"]:
-        """A label map that a stage has made."""
-        with made_by(stage):
+    def read_labels(self, path: Path) -> UInt8[np.ndarray, "H W"]:
+        """The label map of a photo that some stage has made."""
+        with made_alone():
             return read_indexed_png(path)
 
     def read_json(self, stage: str, file_name: str) -> Any:
