@@ -11,8 +11,10 @@ from pixelkin.errors import PixelkinError
 def export(model: str, /) -> int:
     """Write ONNX graphs beside a checkpoint, checked against torch.
 
+    Example: pixelkin export run/model
+
     Args:
-        model: checkpoint folder.
+        model: checkpoint folder of a model for clips.
     """
     from pixelkin.checkpoint import resolve
     from pixelkin.export import export as write_graphs
