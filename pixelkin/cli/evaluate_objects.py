@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pixelkin.cli.options import output_folder
 from pixelkin.cli.segmenters import load_model
 from pixelkin.cli.stages import Stages
-from pixelkin.cli.stills import Stills, seen_in_training
+from pixelkin.cli.stills import Stills, check_holds_objects, seen_in_training
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ def evaluate_objects(
 
     if stills.classes:
         raise PixelkinError("--classes is for semantic models; leave it out")
+    check_holds_objects(
+        data,
+        asked_by=f"{models[0]} finds objects",
+        remedy="a model that gives every pixel a class",
+    )
     source: InstanceSource = open_source(
         data, images=stills.images, masks=stills.masks, split=stills.data_split
     )
