@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from pixelkin.cli.clip_models import check_for_clips
 from pixelkin.cli.evaluate_maps import evaluate_class_maps
 from pixelkin.cli.evaluate_objects import evaluate_objects
 from pixelkin.cli.map_options import Averaging
@@ -158,6 +159,9 @@ def _evaluate_clips(
         raise PixelkinError("--scribbles belongs to the interactive protocol; add --interactive")
     if contest.interactive and contest.method:
         raise PixelkinError("--interactive judges pixelkin only; leave out --method")
+    check_for_clips(
+        machine.model, f"{root} holds clips, which need a model for clips; leave --model out"
+    )
     from pixelkin.data.clips.davis import VideoFolder
 
     data = VideoFolder(root, year=contest.year, split=contest.split)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixelkin.cli.clip_models import check_for_clips
 from pixelkin.cli.options import check_writable
 from pixelkin.errors import PixelkinError
 
@@ -19,6 +20,7 @@ def export(model: str, /) -> int:
     from pixelkin.checkpoint import resolve
     from pixelkin.export import export as write_graphs
 
+    check_for_clips(model, "only models for clips are exported; choose one of those")
     folder = resolve(model)
     check_writable(folder)
     worst = write_graphs(folder)

@@ -18,7 +18,7 @@ from pixelkin.cli.map_options import MapOptions
 from pixelkin.cli.map_writing import MAP_FORMATS, MapWriting
 from pixelkin.cli.object_writing import FORMATS, ObjectWriting
 from pixelkin.cli.options import Flag, output_folder, split_list
-from pixelkin.cli.segmenters import gives_class_maps, load_model
+from pixelkin.cli.segmenters import gives_class_maps, is_model, load_model
 from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
 
@@ -88,6 +88,7 @@ def predict(
         json: print one JSON object.
         quiet: show no progress.
     """
+    _check_order(model, images)
     paths = list_images(images)
     semantic = gives_class_maps(model)
     formats = tuple(MAP_FORMATS if semantic else FORMATS)
@@ -156,6 +157,16 @@ def _finder(
         return at_least(segmenter.segment(image), finding.min_score)
 
     return find, segmenter.class_names, str(getattr(segmenter, "device", "cpu")), None
+
+
+def _check_order(model: str, images: tuple[Path, ...]) -> None:
+    """Raise `PixelkinError` where a model stands among the images, and none where it should."""
+    last = next((str(path) for path in images if is_model(str(path))), None)
+    if last is not None and not is_model(model):
+        raise PixelkinError(
+            f"{last} is a model, and stands behind {model}: MODEL stands before IMAGES; write "
+            f"pixelkin predict {last} {model}"
+        )
 
 
 def list_images(given: tuple[Path, ...]) -> list[Path]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
+from pixelkin.cli.clip_models import check_for_clips
 from pixelkin.cli.options import Flag, Machine, output_folder, split_list
 from pixelkin.cli.stages import Stages
 from pixelkin.errors import PixelkinError
@@ -85,6 +86,7 @@ def track(
         )
     if not 1 <= budget_mb < math.inf:
         raise PixelkinError(f"--budget-mb is {budget_mb:g}, expected 1 or more; try 512")
+    check_for_clips(machine.model, "track needs a model for clips; leave --model out")
     from pixelkin.media import open_clip
     from pixelkin.video import ClipSession
 
