@@ -18,6 +18,7 @@ from pixelkin.semantic.checkpoints import (
 from pixelkin.semantic.scoring import evaluate_semantic
 
 UNET, SEGNET = "unet:channels=2", "segnet:widths=2,2,2,2,2"
+OWN = "channels, batch-norm, grey, weights, learning-rate"
 BUDGET = ("--batch-size", "2", "--crop-px", "32", "--workers", "0")
 
 
@@ -82,7 +83,10 @@ def test_two_networks_and_a_model_in_one_table(stills, tmp_path, capsys, monkeyp
     # Another budget is another comparison.
     asked[asked.index("--steps") + 1] = 3
     assert run(*asked) == 1
-    assert "trained with learning" in capsys.readouterr().err
+    assert " was trained with steps 2, now it is 3; compare with" in capsys.readouterr().err
+    assert run(*asked, "--near-class", "0.5") == 1
+    told = capsys.readouterr().err
+    assert "with near-class 0.0 and steps 2, now they are 0.5 and 3; compare" in told
     # A trained model takes part as it is, judged on all the stills it is given.
     assert run(model, "--data", data, "--json", "--quiet") == 0
     alone = json.loads(capsys.readouterr().out)["networks"][0]
@@ -124,12 +128,16 @@ def test_a_time_gives_the_steps(stills, tmp_path, capsys):
         (["mask-rcnn"], "finds objects"),
         (["unet", "unet"], "named twice"),
         ([], "nothing to compare"),
-        (["unet:steps=3"], "give others as --steps for all"),
+        (["unet:steps=3"], "unet:steps=3: steps is no option of one network alone; give --steps"),
+        (["unet:chanels=3"], f"unet has no option chanels; did you mean channels? choose {OWN}\n"),
+        (["unet:zzz=3"], f"unet:zzz=3: unet has no option zzz; choose {OWN}\n"),
+        (["unet:channels"], f"'channels' is no option; expected KEY=VALUE with KEY one of {OWN}\n"),
+        (["light:output-stride=8"], "light has no option output-stride, expected among backbone, "),
         (["unet", "--seed", "3"], "give --seeds"),
         (["unet", "--seeds", "1", "1"], "given once"),
         (["unet", "--seconds", "0"], "more than 0"),
         (["unet", "--validation", "0"], "leaves no still to judge"),
-        (["unet", "--crop", "3"], "did you mean crop_px"),
+        (["unet", "--crop", "3"], "unet has no option crop; did you mean crop-px? known: images, "),
         (["unet", "light:channels=16"], "light:channels=16: light has no option channels"),
     ],
 )
