@@ -20,6 +20,7 @@ from pixelkin.cli.object_writing import FORMATS, ObjectWriting
 from pixelkin.cli.options import Flag, output_folder, split_list
 from pixelkin.cli.segmenters import gives_class_maps, is_model, load_model
 from pixelkin.cli.stages import Stages
+from pixelkin.cli.words import counted
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -101,11 +102,13 @@ def predict(
     with Stages(quiet=quiet) as stages, output_folder(out):
         with stages.stage("load"):
             find, names, place, window_hu = _finder(model, finding, averaging, semantic=semantic)
-        stages.say(f"{len(paths)} images, {model} on {place}")
+        stages.say(f"{counted(len(paths), 'image')}, {model} on {place}")
         if "bdd-lanes" in kinds and not (averaging.lane_styles and averaging.lane_directions):
             stages.say("without --lane-styles lanes are solid, without --lane-directions parallel")
         writing = (MapWriting if semantic else ObjectWriting)(out, kinds, names, overlays=overlays)
-        if isinstance(writing, MapWriting):
+        if isinstance(writing, ObjectWriting):
+            writing.min_score = finding.min_score
+        else:
             writing.window_hu = window_hu
             writing.benchmarks = averaging.benchmark_writers(
                 kinds, names, device=finding.device, tile_px=finding.tile
@@ -127,7 +130,7 @@ def predict(
         print(json_text.dumps(done, ensure_ascii=False))
     elif not quiet:
         lines = [f"{kind:>12}  {where}" for kind, where in writing.places.items()]
-        print(*lines, f"{writing.summary()} in {done['images']:,} images ({place})", sep="\n")
+        print(*lines, writing.summary(done["images"], place), sep="\n")
     if failed:
         raise PixelkinError(f"{_sum_up(failed, len(paths))}; the other results are in {out}")
     return 0

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 frame`, `12 frames`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """`1 frame`, `12 frames`, `3 classes`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
