@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from pixelkin.cli.clip_models import check_for_clips
 from pixelkin.cli.options import Flag, Machine, output_folder, split_list
 from pixelkin.cli.stages import Stages
+from pixelkin.cli.words import counted
 from pixelkin.errors import PixelkinError
 from pixelkin.files import write_error
 
@@ -95,7 +96,7 @@ def track(
         with output_folder(out):
             with stages.stage("load"):
                 runtime = machine.load()
-            stages.say(f"{clip}: {len(opened)} frames, {runtime.name}")
+            stages.say(f"{clip}: {counted(len(opened), 'frame')}, {runtime.name}")
             with ClipSession(runtime, opened, budget_mb=budget_mb) as session:
                 session.add(*references)
                 writing = Writing(opened, out, kinds)
@@ -283,4 +284,5 @@ def _show(done: dict[str, Any], *, as_json: bool, quiet: Flag) -> None:
     elif not quiet:
         for kind, path in done["outputs"].items():
             print(f"{kind:>10}  {path}")
-        print(f"{done['frames']} frames, {done['fps']:g} frames per second ({done['device']})")
+        count = counted(done["frames"], "frame")
+        print(f"{count}, {done['fps']:g} frames per second ({done['device']})")
