@@ -288,10 +288,12 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name, without the groups in which they stand; names are unique among all."""
+    """Options by name, without the groups in which they stand."""
     found: dict[str, Any] = {}
     for name, value in plan.items():
-        found |= _flat(value) if isinstance(value, Mapping) else {name: value}
+        # The seed of a group is never asked for: that of the plan itself holds.
+        inner = _flat(value) if isinstance(value, Mapping) else {name: value}
+        found |= {key: inner[key] for key in inner if key not in found}
     return found
 
 

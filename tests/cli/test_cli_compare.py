@@ -124,6 +124,26 @@ def test_trainings_that_are_not_kept_are_called_by_their_names(stills, tmp_path,
     assert f"\n{kept}: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"seed": 7}, "seed 1, now it is 7"),
+        ({"data": "voc:V"}, "data pngs:M, now it is voc:V"),
+        ({"seconds": 60.0}, "seconds none, now it is 60.0"),
+        ({"options": {"widths": [2, 3], "grey": None}}, "widths none, now it is 2,3"),
+        ({"options": {"widths": [], "grey": True}}, "grey none, now it is true"),
+        # A plan of an older version, whose trainings knew an option less.
+        ({"options": {"widths": [], "grey": None, "channels": 4}}, "channels none, now it is 4"),
+        ({"seed": 2, "data": "x", "seconds": 3.0},
+         "data pngs:M, seconds none and seed 1, now they are x, 3.0 and 2"),
+    ],
+)  # fmt: skip
+def test_a_difference_of_plans_names_options_alone(now, told):
+    plan = {"data": "pngs:M", "seconds": None, "seed": 1}
+    plan |= {"options": {"widths": [], "grey": None}, "learning": {"steps": 2, "seed": 0}}
+    assert comparison.difference(plan, plan | now) == told
+
+
 def test_a_time_gives_the_steps(stills, tmp_path, capsys):
     out = tmp_path / "out"
     asked = (UNET, "--data", f"pngs:{stills}", "--out", out, "--seconds", "0.5", *BUDGET)
