@@ -12,19 +12,21 @@ from pathlib import Path
 
 import pixelkin
 from pixelkin.demo.scenes import clips_folder
+from pixelkin.errors import one_line_errors
 from pixelkin.grouping.reference_text import parse_click
 from pixelkin.media import open_clip
 from pixelkin.results import write_cutout_video, write_davis_png
 from pixelkin.video import ClipSession
 
 
+@one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
     """Cut out what the click is on, from its frame on."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clip", nargs="?", type=Path)
-    parser.add_argument("--click", type=parse_click, default="24:370,400")
-    parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--out", type=Path, default=Path("cut"))
+    parser.add_argument("clip", nargs="?", type=Path, help="video, or folder of images")
+    parser.add_argument("--click", type=parse_click, default="24:370,400", help="FRAME:X,Y")
+    parser.add_argument("--frames", type=int, default=24, help="how many, from the click's on")
+    parser.add_argument("--out", type=Path, default=Path("cut"), help="folder for the results")
     given = parser.parse_args(arguments)
 
     path = given.clip or clips_folder() / "bigbuckbunny.mp4"
@@ -38,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_cutout_video(cutout, clip.frames(start, stop), found, fps=clip.fps)
         names = (f"{frame:05}" for frame in range(start, stop))
         count = write_davis_png(given.out / "masks", found, names)
-    print(f"{count} frames: {cutout} and {given.out / 'masks'}")
+    print(f"frames: {count}, in {cutout} and {given.out / 'masks'}")
 
 
 if __name__ == "__main__":

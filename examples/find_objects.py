@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from skimage.data import coins
 
+from pixelkin.errors import one_line_errors
 from pixelkin.instances.checkpoints import load_segmenter
 from pixelkin.instances.otsu import OtsuWatershed
 from pixelkin.masks import rle_area
@@ -21,13 +22,14 @@ from pixelkin.media import read_image
 from pixelkin.results import CocoWriter, write_instance_overlay
 
 
+@one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
     """Find, look, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", nargs="*", type=Path)
-    parser.add_argument("--model")
-    parser.add_argument("--min-score", type=float, default=0.5)
-    parser.add_argument("--out", type=Path, default=Path("objects"))
+    parser.add_argument("photos", nargs="*", type=Path, help="image files")
+    parser.add_argument("--model", help="checkpoint folder, or hub id")
+    parser.add_argument("--min-score", type=float, default=0.5, help="of objects listed")
+    parser.add_argument("--out", type=Path, default=Path("objects"), help="folder for the results")
     given = parser.parse_args(arguments)
 
     segmenter = load_segmenter(given.model) if given.model else OtsuWatershed()

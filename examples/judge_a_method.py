@@ -4,8 +4,7 @@
 
 A method is a function: a clip and the label map of its first frame in, a label map per frame out.
 The one here takes each colour for object or background as in the first frame, near where the object
-was last. DAVIS_ROOT holds JPEGImages/480p and Annotations/480p; the first sequence is judged unless
-others are named. FOLDER gets masks, tables and the worst frames.
+was last. FOLDER gets masks, tables and the worst frames.
 """
 
 import argparse
@@ -17,6 +16,7 @@ import numpy as np
 
 from pixelkin.assess import assess, build_method
 from pixelkin.data.clips.davis import VideoFolder
+from pixelkin.errors import one_line_errors
 from pixelkin.evaluation.video import text_table
 from pixelkin.media import Clip
 
@@ -30,8 +30,7 @@ def bins(frame: np.ndarray) -> np.ndarray:
 
 def by_colour(clip: Clip, first_labels: np.ndarray) -> Iterator[np.ndarray]:
     """Follow object 1 by a histogram of its colours."""
-    found = (first_labels == 1).astype(np.uint8)
-    first = bins(clip[0])
+    found, first = (first_labels == 1).astype(np.uint8), bins(clip[0])
     on, off = (np.bincount(first[first_labels == i], minlength=4096) for i in (1, 0))
     yield found
     for frame in clip.frames(1):
@@ -40,12 +39,13 @@ def by_colour(clip: Clip, first_labels: np.ndarray) -> Iterator[np.ndarray]:
         yield found
 
 
+@one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
     """Judge it and the copied first mask by the same measures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--sequences", nargs="+")
-    parser.add_argument("--out", type=Path, default=Path("judged"))
+    parser.add_argument("root", type=Path, help="holds JPEGImages/480p and Annotations/480p")
+    parser.add_argument("--sequences", nargs="+", help="names; the first where left out")
+    parser.add_argument("--out", type=Path, default=Path("judged"), help="folder for the results")
     given = parser.parse_args(arguments)
 
     data = VideoFolder(given.root, year=2016)

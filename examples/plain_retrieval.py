@@ -15,6 +15,7 @@ import torch
 
 import pixelkin
 from pixelkin.demo.scenes import clips_folder
+from pixelkin.errors import one_line_errors
 from pixelkin.grouping.references import Mask, label_cells
 from pixelkin.grouping.retrieval import decide, make_store, retrieve
 from pixelkin.grouping.upsample import upsample_scores
@@ -22,14 +23,16 @@ from pixelkin.masks import read_indexed_png, write_indexed_png
 from pixelkin.media import open_clip
 
 
+@one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
     """Embed, store, retrieve, upsample, decide."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clip", nargs="?", type=Path)
-    parser.add_argument("mask", nargs="?", default=files("pixelkin.demo") / "bikes_first_mask.png")
-    parser.add_argument("--start", type=int, default=30)
-    parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--out", type=Path, default=Path("retrieved"))
+    parser.add_argument("clip", nargs="?", type=Path, help="video, or folder of images")
+    first_mask = files("pixelkin.demo") / "bikes_first_mask.png"
+    parser.add_argument("mask", nargs="?", default=first_mask, help="indexed PNG of frame START")
+    parser.add_argument("--start", type=int, default=30, help="number of the first frame")
+    parser.add_argument("--frames", type=int, default=12, help="how many")
+    parser.add_argument("--out", type=Path, default=Path("retrieved"), help="folder for the masks")
     given = parser.parse_args(arguments)
 
     runtime = pixelkin.load()

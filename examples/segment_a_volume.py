@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from pixelkin.data.class_maps.nifti import open_volume, save_segmentation, windowed
 from pixelkin.data.volume_windows import slide_volume
+from pixelkin.errors import one_line_errors
 
 
 def network(window: torch.Tensor) -> torch.Tensor:
@@ -26,21 +27,20 @@ def network(window: torch.Tensor) -> torch.Tensor:
     return torch.cat((0.45 - mean, mean - 0.45), dim=1)
 
 
+@one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
     """Read, slide, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scan", nargs="?", type=Path)
-    parser.add_argument("--window", type=int, default=32)
-    parser.add_argument("--out", type=Path, default=Path("volume"))
+    parser.add_argument("scan", nargs="?", type=Path, help="NIfTI file, .nii or .nii.gz")
+    parser.add_argument("--window", type=int, default=32, help="side of the windows, in voxels")
+    parser.add_argument("--out", type=Path, default=Path("volume"), help="folder for the results")
     given = parser.parse_args(arguments)
     if given.scan is None:
         given.scan = given.out / "ball.nii"
         given.out.mkdir(parents=True, exist_ok=True)
         inside = np.linalg.norm(np.indices((48, 40, 44)) - 20.0, axis=0) < 12
-        voxels = np.random.default_rng(0).normal(400 * inside - 200, 60)
-        nibabel.save(
-            nibabel.Nifti1Image(voxels.astype(np.int16), np.diag([1, 1, 2, 1])), given.scan
-        )
+        voxels = np.random.default_rng(0).normal(400 * inside - 200, 60).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1, 1, 2, 1])), given.scan)
 
     @torch.inference_mode()
     def predict(window: np.ndarray) -> np.ndarray:

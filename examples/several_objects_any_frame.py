@@ -14,6 +14,7 @@ import numpy as np
 
 import pixelkin
 from pixelkin.demo.scenes import clips_folder
+from pixelkin.errors import one_line_errors
 from pixelkin.grouping.references import Box, Click, Mask, Scribble
 from pixelkin.masks import read_indexed_png
 from pixelkin.media import open_clip
@@ -26,13 +27,15 @@ VAN = Box(START + 6, (0, 112, 105, 272), object_id=3)
 NOT_THE_RIDER = Click(START + 6, (300, 60), object_id=1, positive=False)
 
 
+@one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
     """Mark, look, correct, take back."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clip", nargs="?", type=Path)
-    parser.add_argument("mask", nargs="?", default=files("pixelkin.demo") / "bikes_first_mask.png")
-    parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--out", type=Path, default=Path("objects.mp4"))
+    parser.add_argument("clip", nargs="?", type=Path, help="video, or folder of images")
+    first_mask = files("pixelkin.demo") / "bikes_first_mask.png"
+    parser.add_argument("mask", nargs="?", default=first_mask, help=f"indexed PNG of frame {START}")
+    parser.add_argument("--frames", type=int, default=12, help="how many are written")
+    parser.add_argument("--out", type=Path, default=Path("objects.mp4"), help="overlay video")
     given = parser.parse_args(arguments)
 
     path = given.clip or clips_folder() / "bikes.mp4"

@@ -1,5 +1,6 @@
 """Every example, run in this process on a few frames, with a tiny model in place of the shipped."""
 
+import argparse
 import ast
 import importlib.util
 import json
@@ -24,6 +25,8 @@ from pixelkin.video.embedding_ahead import AHEAD
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
+RUN = [path for path in EXAMPLES if path.stem != "train_on_your_stills"]
+"""Those with a function `main`: the other one is a recipe."""
 HEIGHT, WIDTH = 144, 176
 FACE = np.s_[20:90, 60:120]
 
@@ -109,7 +112,8 @@ def test_one_photo(frames, runtime, tmp_path, capsys):
     clicks = ["--click", "0:90,50", "--click", "0:20,20@-1"]
     example("one_photo").main([str(tmp_path / "face.png"), *clicks, "--out", str(tmp_path / "cut")])
     assert len(runtime.embedded) == 1
-    assert capsys.readouterr().out.count("% of the photo") == 2
+    told = capsys.readouterr().out
+    assert re.findall(r"^after click (\d): \d+\.\d% of the photo$", told, re.M) == ["1", "2"]
     first, second = (np.asarray(Image.open(tmp_path / "cut" / f"{n}.png")) for n in (1, 2))
     assert first.shape == second.shape == (HEIGHT, WIDTH, 4)
     assert first[50, 90, 3] == 255
@@ -229,9 +233,28 @@ def test_examples_are_short_and_say_how_they_are_run(path):
     assert private == []
 
 
-@pytest.mark.parametrize("path", [p for p in EXAMPLES if "train" not in p.stem], ids=str)
-def test_help_of_examples(path, capsys):
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
+def test_help_of_examples(path, monkeypatch, capsys):
+    parsers, real = [], argparse.ArgumentParser.parse_args
+
+    def parse(parser, *arguments):
+        parsers.append(parser)
+        return real(parser, *arguments)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
     with pytest.raises(SystemExit) as stopped:
         example(path.stem).main(["--help"])
     assert stopped.value.code == 0
     assert "usage" in capsys.readouterr().out
+    (parser,) = parsers
+    assert [action.dest for action in parser._actions if not action.help] == []
+
+
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
+def test_a_path_where_nothing_is_ends_an_example_in_one_line(path, tmp_path, monkeypatch, runtime):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        example(path.stem).main(["nope.mp4"])
+    # Python prints it on the standard error and exits with status 1.
+    assert re.fullmatch(r"error: .*nope\.mp4.*", stopped.value.code)
+    assert list(tmp_path.rglob("*")) == []

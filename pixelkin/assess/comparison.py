@@ -11,7 +11,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -232,10 +232,9 @@ class Contest:
             plan = cast(dict[str, Any], json.loads((room / PLAN).read_text()))
             if plan["asked"] == asked:
                 return plan
-            other = next(key for key in asked if plan["asked"].get(key) != asked[key])
             raise PixelkinError(
-                f"{room} was trained with {other} {plan['asked'].get(other)}, now it is "
-                f"{asked[other]}; compare with the same options, or choose a new folder"
+                f"{room} was trained with {difference(plan['asked'], asked)}; compare with the "
+                "same options, or choose a new folder"
             )
         steps = one.settings.optimisation.steps
         if self.budget.seconds is not None:
@@ -277,6 +276,36 @@ class Contest:
             balance=settings.balance,
             config={"data": self.data},
         )
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The options that changed between two plans: `steps 2, now it is 3`."""
+    old, new = _flat(before), _flat(now)
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    were = [f"{name.replace('_', '-')} {_as_option(old.get(name))}" for name in changed]
+    are = [_as_option(new.get(name)) for name in changed]
+    return f"{_and(were)}, now {'it is' if len(are) == 1 else 'they are'} {_and(are)}"
+
+
+def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by name, without the groups in which they stand."""
+    found: dict[str, Any] = {}
+    for name, value in plan.items():
+        # The seed of a group is never asked for: that of the plan itself holds.
+        inner = _flat(value) if isinstance(value, Mapping) else {name: value}
+        found |= {key: inner[key] for key in inner if key not in found}
+    return found
+
+
+def _as_option(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, list):
+        return ",".join(map(_as_option, value)) or "none"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
 
 
 def seen_size(segmenter: SemanticSegmenter, size_hw: tuple[int, ...]) -> tuple[int, int]:

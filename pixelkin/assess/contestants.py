@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pixelkin.engine import parse_recipe_options
+from pixelkin.engine import Training, parse_recipe_options, recipe_options
 from pixelkin.errors import PixelkinError
 from pixelkin.semantic.checkpoints import is_semantic_model
 from pixelkin.trainings import TRAININGS
@@ -79,7 +79,7 @@ def read_contestants(names: Sequence[str], shared: Mapping[str, str]) -> list[Co
 def _read(name: str, shared: Mapping[str, str]) -> Contestant:
     network, *own = name.split(":")
     if network in NETWORKS:
-        given = {**shared, **_own_options(name, own)}
+        given = {**shared, **_own_options(name, network, own)}
         return Contestant(name, network, _settings(network, given))
     objects = "finds objects, and compare is for networks that give every pixel a class; "
     if name in TRAININGS:
@@ -100,23 +100,40 @@ def _read(name: str, shared: Mapping[str, str]) -> Contestant:
     return Contestant(name, None, _settings("light", shared))
 
 
-def _own_options(name: str, own: Sequence[str]) -> dict[str, str]:
+def _own_options(name: str, network: NetworkName, own: Sequence[str]) -> dict[str, str]:
     options: dict[str, str] = {}
+    takes = (*NETWORKS[network].takes, "weights", "learning_rate")
+    known = [option.replace("_", "-") for option in takes]
     for part in own:
         key, equals, value = part.partition("=")
-        if not equals or key.replace("-", "_") not in OWN:
+        if not equals:
             raise PixelkinError(
-                f"{name}: {part!r} is no option of one network alone; expected KEY=VALUE with KEY "
-                f"one of {', '.join(OWN)}; give others as --{key.replace('_', '-')} for all"
+                f"{name}: {part!r} is no option; expected KEY=VALUE with KEY one of "
+                f"{', '.join(known)}"
             )
+        # Options of other networks are refused where the network is described.
+        if key.replace("-", "_") not in OWN:
+            raise PixelkinError(f"{name}: {_unknown(network, key.replace('_', '-'), known)}")
         options[key] = value
     return options
+
+
+def _unknown(network: NetworkName, key: str, known: Sequence[str]) -> str:
+    """What to say of an option that no network has alone."""
+    if key.replace("-", "_") in recipe_options(_recipe(network)):
+        return f"{key} is no option of one network alone; give --{key} for all"
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{network} has no option {key}; {hint}choose {', '.join(known)}"
 
 
 def _settings(network: NetworkName, given: Mapping[str, str]) -> Settings:
     named = {name.replace("-", "_"): value for name, value in given.items()}
     if "seed" in named:
         raise PixelkinError("one seed is for one training; give --seeds, such as --seeds 0 1 2")
-    recipe = partial(map_recipe, network=network, data="")
-    parsed: dict[str, Any] = parse_recipe_options(recipe, named)
+    parsed: dict[str, Any] = parse_recipe_options(_recipe(network), named, name=network)
     return Settings(**parsed)
+
+
+def _recipe(network: NetworkName) -> partial[Training]:
+    return partial(map_recipe, network=network, data="")

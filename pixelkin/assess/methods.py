@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,9 @@ def build_method(
     """
     name, _, checkpoint = spec.partition(":")
     if name not in METHODS:
-        raise PixelkinError(f"method {name!r} is unknown; choose {', '.join(METHODS)}")
+        near = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise PixelkinError(f"method {name!r} is unknown; {hint}choose {', '.join(METHODS)}")
     own = model if name in ("pixelkin", "retrieval") else None
     return METHODS[name](checkpoint or own, device, engine)
 

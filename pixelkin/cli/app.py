@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
+from cyclopts import App, CycloptsError, Parameter
 
 from pixelkin import __version__
 from pixelkin.cli.check import check
@@ -20,6 +20,7 @@ from pixelkin.cli.convert import convert
 from pixelkin.cli.demo import demo
 from pixelkin.cli.evaluate import evaluate
 from pixelkin.cli.label import label
+from pixelkin.cli.misuse import misuse
 from pixelkin.cli.models import export
 from pixelkin.cli.predict import predict
 from pixelkin.cli.track import track
@@ -85,7 +86,8 @@ def _tell(error: Exception, given: list[str]) -> int:
         return FAILED
     status, text = FAILED, str(error)
     if isinstance(error, CycloptsError):
-        status, text = MISUSED, _misuse(error, given)
+        verbs = {verb.__name__: verb for verb in _VERBS}
+        status, text = MISUSED, misuse(error, given, verbs)
     elif isinstance(error, MemoryError):
         text = "out of memory; give a smaller clip or a smaller --budget-mb"
     elif isinstance(error, OSError) and error.filename is None:
@@ -99,12 +101,6 @@ def _tell(error: Exception, given: list[str]) -> int:
     with suppress(OSError):
         print(f"pixelkin: error: {' '.join(text.split())}", file=sys.stderr)
     return status
-
-
-def _misuse(error: CycloptsError, given: list[str]) -> str:
-    text = str(error).rstrip(".")
-    verb = given[0] if given and not isinstance(error, UnknownCommandError) else ""
-    return f"{text}; see pixelkin {verb} --help" if verb else f"{text}; see pixelkin --help"
 
 
 def _close_stdout() -> None:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from pixelkin.cli.options import Flag
 from pixelkin.cli.stages import Stages
+from pixelkin.cli.words import counted
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -107,27 +108,27 @@ def problem_text(report: Report, *, limit: int) -> str:
     warnings = len(report.problems) - errors
     found = "no problem"
     if report.problems:
-        found = f"{_count(errors, 'error')} and {_count(warnings, 'warning')}"
+        found = f"{counted(errors, 'error')} and {counted(warnings, 'warning')}"
     return "\n\n".join([*blocks, f"{found} in {_read(report)}"])
 
 
 def _read(report: Report) -> str:
     """How much was read."""
-    parts = [_count(report.images, "image")]
+    parts = [counted(report.images, "image")]
     nothing = "with unknown pixels only"
     if report.objects or report.classes is None:
-        parts.append(_count(report.objects, "object"))
+        parts.append(counted(report.objects, "object"))
         nothing = "without objects"
     if report.classes is not None:
         known = sum(report.classes.pixels.values())
         there = sum(count > 0 for count in report.classes.pixels.values())
         listed = len(report.classes.pixels)
-        parts.append(f"{_count(known, 'pixel')} of {there} classes")
+        parts.append(f"{counted(known, 'pixel')} of {counted(there, 'class')}")
         if there < listed:
-            parts[-1] = f"{_count(known, 'pixel')} of {there} of {listed} classes"
+            parts[-1] = f"{counted(known, 'pixel')} of {there} of {listed} classes"
     text = ", ".join(parts)
     if report.empty_images:
-        text += f" ({_count(report.empty_images, 'image')} {nothing})"
+        text += f" ({counted(report.empty_images, 'image')} {nothing})"
     return text
 
 
@@ -157,12 +158,8 @@ def _block(severity: str, fix: str, problems: list[Problem], *, limit: int) -> s
     # Below a long place, so that what is wrong can be seen without scrolling.
     gap = "  " if width <= _WIDEST_PLACE else "\n    "
     pad = width if width <= _WIDEST_PLACE else 0
-    lines = [f"{_count(len(problems), severity)}: {fix}"]
+    lines = [f"{counted(len(problems), severity)}: {fix}"]
     lines += [f"  {problem.where:{pad}}{gap}{problem.what}" for problem in shown]
     if len(shown) < len(problems):
         lines.append(f"  … and {len(problems) - len(shown)} more")
     return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

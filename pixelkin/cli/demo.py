@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 from pathlib import Path
 
+from pixelkin.cli.clip_models import check_for_clips
 from pixelkin.cli.options import Flag, Machine, output_folder
 
 
@@ -20,6 +21,7 @@ def demo(
         out: folder for the results.
         json: print one JSON object about the results.
     """
+    check_for_clips(machine.model, "demo needs a model for clips; leave --model out")
     from pixelkin.demo import run_demo
 
     with output_folder(out):

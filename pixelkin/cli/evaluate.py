@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from pixelkin.cli.clip_models import check_for_clips
 from pixelkin.cli.evaluate_maps import evaluate_class_maps
 from pixelkin.cli.evaluate_objects import evaluate_objects
 from pixelkin.cli.map_options import Averaging
@@ -158,8 +159,12 @@ def _evaluate_clips(
         raise PixelkinError("--scribbles belongs to the interactive protocol; add --interactive")
     if contest.interactive and contest.method:
         raise PixelkinError("--interactive judges pixelkin only; leave out --method")
+    check_for_clips(
+        machine.model, f"{root} holds clips, which need a model for clips; leave --model out"
+    )
     from pixelkin.data.clips.davis import VideoFolder
 
+    _check_split(root, contest)
     data = VideoFolder(root, year=contest.year, split=contest.split)
     names = [name.strip() for name in contest.sequences.split(",") if name.strip()]
     for name in names:
@@ -173,6 +178,16 @@ def _evaluate_clips(
                 done, text = run(data, names or data.sequences, contest, machine, out, stages)
     print(json_text.dumps(done) if json else text)
     return 0
+
+
+def _check_split(root: Path, contest: Contest) -> None:
+    """Raise `PixelkinError` where a list of sequences is asked for, and there are none."""
+    # Clips of one's own seldom come with ImageSets.
+    if contest.split and (root / "JPEGImages").is_dir() and not any(root.glob("ImageSets/*/*.txt")):
+        raise PixelkinError(
+            f"{root} has no lists of sequences (ImageSets/{contest.year}/{contest.split}.txt); "
+            "leave --split out to judge every folder"
+        )
 
 
 def _methods(
@@ -214,11 +229,10 @@ def _methods(
         )  # fmt: skip
         done[name] = summarise(assessment)
         every, fps = done[name]["T_all_sequences"], done[name]["fps"]
-        texts.append(
-            f"{name}\n{text_table(assessment.report)}\n"
-            f"T over all sequences {'-' if every is None else format(every, '.3f')}; "
-            f"{'' if fps is None else format(fps, '.1f') + ' frames per second'}"
-        )
+        told = [f"T over all sequences {'-' if every is None else format(every, '.3f')}"]
+        # Masks of another program took no time here.
+        told += [] if fps is None else [f"{fps:.1f} frames per second"]
+        texts.append(f"{name}\n{text_table(assessment.report)}\n{'; '.join(told)}")
     return done, "\n\n".join(texts)
 
 

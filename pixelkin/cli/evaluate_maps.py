@@ -11,6 +11,7 @@ from pixelkin.cli.map_options import Averaging
 from pixelkin.cli.options import output_folder
 from pixelkin.cli.stages import Stages
 from pixelkin.cli.stills import Stills, seen_in_training
+from pixelkin.cli.words import counted
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def evaluate_class_maps(
         print(json_text.dumps(done))
         return 0
     for name, values in done.items():
-        print(f"{name}: {len(source)} images, {values['seconds_per_image']:.3f} s an image")
+        print(
+            f"{name}: {counted(len(source), 'image')}, {values['seconds_per_image']:.3f} s an image"
+        )
         # Side by side, the columns of slices and of volumes would be wider than a screen.
         of_volumes = {key: value for key, value in values.items() if key.startswith(VOLUMES)}
         rest = {k: v for k, v in values.items() if "/" in k and k not in of_volumes}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pixelkin.cli.options import output_folder
 from pixelkin.cli.segmenters import load_model
 from pixelkin.cli.stages import Stages
-from pixelkin.cli.stills import Stills, seen_in_training
+from pixelkin.cli.stills import Stills, check_holds_objects, seen_in_training
+from pixelkin.cli.words import counted
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def evaluate_objects(
 
     if stills.classes:
         raise PixelkinError("--classes is for semantic models; leave it out")
+    check_holds_objects(
+        data,
+        asked_by=f"{models[0]} finds objects",
+        remedy="a model that gives every pixel a class",
+    )
     source: InstanceSource = open_source(
         data, images=stills.images, masks=stills.masks, split=stills.data_split
     )
@@ -62,9 +68,10 @@ def evaluate_objects(
     for name, values in done.items():
         measured = {key: value for key, value in values.items() if "/" in key}
         table = text_table(measured, lone_class=False)
-        print(f"{name}: {len(source)} images, {values['objects']:.0f} objects, "
-              f"{values['objects_found']:.0f} found, {values['seconds_per_image']:.3f} s an image\n"
-              f"{table}\n")  # fmt: skip
+        objects = counted(int(values["objects"]), "object")
+        found = f"{objects}, {values['objects_found']:,.0f} found"
+        seconds = f"{values['seconds_per_image']:.3f} s an image"
+        print(f"{name}: {counted(len(source), 'image')}, {found}, {seconds}\n{table}\n")
     return 0
 
 

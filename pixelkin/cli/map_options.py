@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from pixelkin.cli.options import Flag
+from pixelkin.cli.words import counted
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class MapOptions(Averaging):
         }
         if not shown:
             raise PixelkinError(
-                f"{self.tags} tags none of the {len(paths)} images; check that names agree"
+                f"{self.tags} tags none of {counted(len(paths), 'image')}; check that names agree"
             )
         return shown
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelkin.cli.volumes import stem_of
+from pixelkin.cli.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,9 +139,9 @@ class MapWriting:
         """What was found, for `--json`."""
         return {"pixels": {name: count for name, count in self.pixels.items() if count}}
 
-    def summary(self) -> str:
-        """What was found, in a few words."""
+    def summary(self, images: int, place: str) -> str:
+        """What was found in how many images, and where that ran."""
         total = max(sum(self.pixels.values()), 1)
         most = sorted(self.pixels.items(), key=lambda item: -item[1])
         shares = [f"{name} {100 * count / total:.0f} %" for name, count in most[:5] if count]
-        return ", ".join(shares)
+        return f"{', '.join(shares)} in {counted(images, 'image')} ({place})"

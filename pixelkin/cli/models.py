@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixelkin.cli.clip_models import check_for_clips
 from pixelkin.cli.options import check_writable
 from pixelkin.errors import PixelkinError
 
@@ -11,12 +12,15 @@ from pixelkin.errors import PixelkinError
 def export(model: str, /) -> int:
     """Write ONNX graphs beside a checkpoint, checked against torch.
 
+    Example: pixelkin export run/model
+
     Args:
-        model: checkpoint folder.
+        model: checkpoint folder of a model for clips.
     """
     from pixelkin.checkpoint import resolve
     from pixelkin.export import export as write_graphs
 
+    check_for_clips(model, "only models for clips are exported; choose one of those")
     folder = resolve(model)
     check_writable(folder)
     worst = write_graphs(folder)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixelkin.cli.words import counted
+
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import UInt8
@@ -35,14 +37,18 @@ class ObjectWriting:
         kinds: keys of `FORMATS`.
         class_names: of the model.
         overlays: whether to write pictures too.
+        min_score: that objects must have.
         objects: number written so far.
+        without: number of images without any, so far.
     """
 
     out: Path
     kinds: list[str]
     class_names: tuple[str, ...]
     overlays: bool = False
+    min_score: float = 0.0
     objects: int = 0
+    without: int = 0
     _open: list[CocoWriter] = field(default_factory=list)
     _named: bool = False
 
@@ -90,11 +96,24 @@ class ObjectWriting:
         if self.overlays:
             results.write_instance_overlay(places[OVERLAYS] / f"{stem}.png", image, found)
         self.objects += len(found)
+        self.without += not len(found)
 
     def counted(self) -> dict[str, Any]:
         """What was found, for `--json`."""
         return {"objects": self.objects}
 
-    def summary(self) -> str:
-        """What was found, in a few words."""
-        return f"{self.objects:,} objects"
+    def summary(self, images: int, place: str) -> str:
+        """What was found in how many images, where that ran, and how more may be found."""
+        seen = counted(images, "image")
+        text = f"{counted(self.objects, 'object')} in {seen} ({place})"
+        if not self.without:
+            return text
+        none, lower = "no object", ""
+        if self.min_score > 0:
+            none, lower = (
+                f"no object of score {self.min_score:g} or more",
+                "; --min-score lowers it",
+            )
+        if not self.objects:
+            return f"{none} in {seen} ({place}){lower}"
+        return f"{text}\n{none} in {self.without:,} of them{lower}"

@@ -18,8 +18,9 @@ from pixelkin.cli.map_options import MapOptions
 from pixelkin.cli.map_writing import MAP_FORMATS, MapWriting
 from pixelkin.cli.object_writing import FORMATS, ObjectWriting
 from pixelkin.cli.options import Flag, output_folder, split_list
-from pixelkin.cli.segmenters import gives_class_maps, load_model
+from pixelkin.cli.segmenters import gives_class_maps, is_model, load_model
 from pixelkin.cli.stages import Stages
+from pixelkin.cli.words import counted
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def predict(
         json: print one JSON object.
         quiet: show no progress.
     """
+    _check_order(model, images)
     paths = list_images(images)
     semantic = gives_class_maps(model)
     formats = tuple(MAP_FORMATS if semantic else FORMATS)
@@ -100,11 +102,13 @@ def predict(
     with Stages(quiet=quiet) as stages, output_folder(out):
         with stages.stage("load"):
             find, names, place, window_hu = _finder(model, finding, averaging, semantic=semantic)
-        stages.say(f"{len(paths)} images, {model} on {place}")
+        stages.say(f"{counted(len(paths), 'image')}, {model} on {place}")
         if "bdd-lanes" in kinds and not (averaging.lane_styles and averaging.lane_directions):
             stages.say("without --lane-styles lanes are solid, without --lane-directions parallel")
         writing = (MapWriting if semantic else ObjectWriting)(out, kinds, names, overlays=overlays)
-        if isinstance(writing, MapWriting):
+        if isinstance(writing, ObjectWriting):
+            writing.min_score = finding.min_score
+        else:
             writing.window_hu = window_hu
             writing.benchmarks = averaging.benchmark_writers(
                 kinds, names, device=finding.device, tile_px=finding.tile
@@ -126,7 +130,7 @@ def predict(
         print(json_text.dumps(done, ensure_ascii=False))
     elif not quiet:
         lines = [f"{kind:>12}  {where}" for kind, where in writing.places.items()]
-        print(*lines, f"{writing.summary()} in {done['images']:,} images ({place})", sep="\n")
+        print(*lines, writing.summary(done["images"], place), sep="\n")
     if failed:
         raise PixelkinError(f"{_sum_up(failed, len(paths))}; the other results are in {out}")
     return 0
@@ -156,6 +160,16 @@ def _finder(
         return at_least(segmenter.segment(image), finding.min_score)
 
     return find, segmenter.class_names, str(getattr(segmenter, "device", "cpu")), None
+
+
+def _check_order(model: str, images: tuple[Path, ...]) -> None:
+    """Raise `PixelkinError` where a model stands among the images, and none where it should."""
+    last = next((str(path) for path in images if is_model(str(path))), None)
+    if last is not None and not is_model(model):
+        raise PixelkinError(
+            f"{last} is a model, and stands behind {model}: MODEL stands before IMAGES; write "
+            f"pixelkin predict {last} {model}"
+        )
 
 
 def list_images(given: tuple[Path, ...]) -> list[Path]:

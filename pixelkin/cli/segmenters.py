@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pixelkin.cli.words import did_you_mean
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -15,10 +17,33 @@ OTSU = "otsu"
 
 def gives_class_maps(model: str) -> bool:
     """Whether MODEL names a semantic model; raises `PixelkinError` where it names none at all."""
-    from pixelkin.instances.checkpoints import SHIPPED
     from pixelkin.semantic.checkpoints import is_semantic_model
 
-    return model not in (OTSU, *SHIPPED) and is_semantic_model(model)
+    _check_name(model)
+    return model not in named_models() and is_semantic_model(model)
+
+
+def named_models() -> tuple[str, ...]:
+    """The names that MODEL may be beside folders and hub ids."""
+    from pixelkin.instances.checkpoints import SHIPPED
+
+    return (*SHIPPED, OTSU)
+
+
+def is_model(text: str) -> bool:
+    """Whether a word of the command line is a model inside, or the folder of a checkpoint."""
+    path = Path(text)
+    return (path / "config.json").is_file() or (text in named_models() and not path.exists())
+
+
+def _check_name(model: str) -> None:
+    """Raise `PixelkinError` where MODEL is a mere word, and no model has that name."""
+    names = named_models()
+    if model not in names and "/" not in model and not Path(model).exists():
+        raise PixelkinError(
+            f"there is no model {model!r}: {did_you_mean(model, names)}choose a checkpoint folder, "
+            f"a hub id owner/name, or one that is inside: {', '.join(names)}"
+        )
 
 
 def load_model(model: str, *, device: str, tile_px: int) -> Segmenter:

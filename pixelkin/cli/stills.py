@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from pixelkin.errors import PixelkinError
+
 if TYPE_CHECKING:
     from pixelkin.data.source import Source
 
@@ -40,6 +42,25 @@ class Stills:
     validation: float | None = None
     measures: Annotated[str, Parameter(show_default=False)] = ""
     tile: int = 1024
+
+
+def check_holds_objects(data: str, *, asked_by: str, remedy: str) -> None:
+    """Raise `PixelkinError` where the FORMAT of FORMAT:PATH is one of class maps alone.
+
+    Args:
+        data: as the user named it.
+        asked_by: what needs objects: `pedestrians finds objects`.
+        remedy: what to choose in its place.
+    """
+    from pixelkin.data.class_maps.sources import SEMANTIC_FORMATS
+    from pixelkin.data.instances.sources import FORMATS
+
+    name = data.partition(":")[0]
+    if name in SEMANTIC_FORMATS and name not in FORMATS and not Path(data).exists():
+        raise PixelkinError(
+            f"{asked_by}, and {name} holds class maps: expected annotated objects, such as "
+            f"coco:annotations.json, or {remedy}"
+        )
 
 
 def seen_in_training(model: str, source: Source[Any]) -> str:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
+from pixelkin.cli.clip_models import check_for_clips
 from pixelkin.cli.options import Flag, Machine, output_folder, split_list
 from pixelkin.cli.stages import Stages
+from pixelkin.cli.words import counted
 from pixelkin.errors import PixelkinError
 from pixelkin.files import write_error
 
@@ -85,6 +87,7 @@ def track(
         )
     if not 1 <= budget_mb < math.inf:
         raise PixelkinError(f"--budget-mb is {budget_mb:g}, expected 1 or more; try 512")
+    check_for_clips(machine.model, "track needs a model for clips; leave --model out")
     from pixelkin.media import open_clip
     from pixelkin.video import ClipSession
 
@@ -93,7 +96,7 @@ def track(
         with output_folder(out):
             with stages.stage("load"):
                 runtime = machine.load()
-            stages.say(f"{clip}: {len(opened)} frames, {runtime.name}")
+            stages.say(f"{clip}: {counted(len(opened), 'frame')}, {runtime.name}")
             with ClipSession(runtime, opened, budget_mb=budget_mb) as session:
                 session.add(*references)
                 writing = Writing(opened, out, kinds)
@@ -281,4 +284,5 @@ def _show(done: dict[str, Any], *, as_json: bool, quiet: Flag) -> None:
     elif not quiet:
         for kind, path in done["outputs"].items():
             print(f"{kind:>10}  {path}")
-        print(f"{done['frames']} frames, {done['fps']:g} frames per second ({done['device']})")
+        count = counted(done["frames"], "frame")
+        print(f"{count}, {done['fps']:g} frames per second ({done['device']})")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pixelkin.cli.options import Flag, check_writable
+from pixelkin.cli.stills import check_holds_objects
+from pixelkin.cli.words import did_you_mean
 from pixelkin.errors import PixelkinError
 
 if TYPE_CHECKING:
@@ -83,12 +84,13 @@ def train(
     from pixelkin.engine import parse_recipe_options, recipe_options
     from pixelkin.engine import train as run_training
 
-    function = _find(recipe)
+    function = _find(recipe, data)
     if data:
         options = {"data": data, **options}
+    _check_data(recipe, options.get("data", ""))
     if "seed" in recipe_options(function):
         options = {"seed": str(seed), **options}
-    arguments = parse_recipe_options(function, options)
+    arguments = parse_recipe_options(function, options, name=recipe)
     chosen = _read_devices(devices)
     check_writable(out)
     result = run_training(
@@ -106,7 +108,7 @@ def train(
     return 0
 
 
-def _find(recipe: str) -> Callable[..., Training]:
+def _find(recipe: str, data: str) -> Callable[..., Training]:
     """The function of a training by name, or of a recipe file."""
     from pixelkin.engine import load_recipe
     from pixelkin.trainings import TRAININGS
@@ -115,11 +117,33 @@ def _find(recipe: str) -> Callable[..., Training]:
         return TRAININGS[recipe]
     if Path(recipe).suffix == ".py":
         return load_recipe(Path(recipe))
-    near = difflib.get_close_matches(recipe, TRAININGS, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    if data in TRAININGS:
+        raise PixelkinError(
+            f"{data} is a training, and stands behind {recipe}: the name of the training stands "
+            f"before DATA; write pixelkin train {data} {recipe}"
+        )
     raise PixelkinError(
-        f"there is no training {recipe!r}: expected {', '.join(TRAININGS)}, or a .py file{hint}"
+        f"there is no training {recipe!r}: {did_you_mean(recipe, TRAININGS)}choose "
+        f"{', '.join(TRAININGS)}, or a .py file"
     )
+
+
+def _check_data(recipe: str, data: str) -> None:
+    """Raise `PixelkinError` where a training by name is not told what it can train on."""
+    from pixelkin.trainings import TRAININGS
+    from pixelkin.trainings.semantic_networks import NETWORKS
+
+    if recipe not in TRAININGS:
+        return
+    if not data:
+        example = "camvid:CamVid" if recipe in NETWORKS else "coco:annotations.json"
+        raise PixelkinError(f"{recipe} needs DATA, such as {example}; write it behind the name")
+    if recipe not in NETWORKS:
+        check_holds_objects(
+            data,
+            asked_by=f"{recipe} learns to find objects",
+            remedy="a training of classes, such as light",
+        )
 
 
 def _read_devices(text: str) -> int | str | list[int]:

@@ -52,7 +52,7 @@ def formats_for(paths: list[Path], asked: str, default: str) -> str:
     Raises `PixelkinError` where a volume, or an image, would have no result.
     """
     volumes = [path for path in paths if is_volume(path)]
-    images = len(paths) - len(volumes)
+    images = [path for path in paths if not is_volume(path)]
     if not asked:
         return ",".join([default] * bool(images) + [NIFTI] * bool(volumes))
     kinds = {part.strip() for part in asked.split(",")}
@@ -68,7 +68,7 @@ def formats_for(paths: list[Path], asked: str, default: str) -> str:
         )
     if images and kinds == {NIFTI}:
         raise PixelkinError(
-            f"--format is {NIFTI} alone, and {images} images are no volumes; add {default}"
+            f"--format is {NIFTI} alone, and {images[0]} is no volume; add {default}"
         )
     return asked
 

@@ -40,7 +40,11 @@ def split_by_name(
 def unknown_split(split: str, known: Iterable[str], *, where: Path) -> PixelkinError:
     """The one-line error for a split that `where` does not hold; names the nearest known one."""
     names = sorted(known)
+    if not names:
+        return PixelkinError(
+            f"split {split!r} is unknown: {where} holds no split at all; check the path"
+        )
     near = difflib.get_close_matches(split, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    listed = ", ".join(map(repr, names)) or "none there"
+    listed = ", ".join(map(repr, names))
     return PixelkinError(f"split {split!r} is unknown in {where}: expected {listed}{hint}")

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pixelkin.engine.training import Training
 from pixelkin.errors import PixelkinError
 
+_EXPECTED = {int: "a whole number", float: "a number"}
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -124,13 +125,18 @@ def recipe_options(function: Callable[..., Training]) -> dict[str, Option]:
 
 
 def parse_recipe_options(
-    function: Callable[..., Training], options: Mapping[str, str]
+    function: Callable[..., Training], options: Mapping[str, str], *, name: str = "the recipe"
 ) -> dict[str, Any]:
     """Keyword arguments for `function` from strings, read by its annotations.
 
     Types: str, int, float, bool, Path, Literal, `X | None` ("none" is None), and lists and
     tuples of these, comma-separated; dataclasses of such fields, see `recipe_options`. Names may be
-    written with dashes.
+    written with dashes, and messages write them so.
+
+    Args:
+        function: of the recipe.
+        options: name → value.
+        name: of the recipe, for messages.
 
     Raises:
         PixelkinError: an unknown name (the nearest known is shown), a value of another type, an
@@ -139,24 +145,25 @@ def parse_recipe_options(
     known = recipe_options(function)
     values: dict[str, Any] = {}
     for given, text in options.items():
-        name = given.replace("-", "_")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            hint = f"did you mean {near[0]}? " if near else ""
+        key = given.replace("-", "_")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            hint = f"did you mean {_dashed(near[0])}? " if near else ""
             raise PixelkinError(
-                f"the recipe has no option {given}; {hint}known: {', '.join(known) or 'none'}"
+                f"{name} has no option {_dashed(given)}; {hint}known: "
+                f"{', '.join(map(_dashed, known)) or 'none'}"
             )
-        values[name] = _parse(text, known[name].kind, given)
-    for name, option in known.items():
-        if option.required and name not in values:
-            shown = f"--{name.replace('_', '-')} VALUE"
-            raise PixelkinError(f"the recipe needs a value for {name}; give {shown}")
+        values[key] = _parse(text, known[key].kind, _dashed(given))
+    for key, option in known.items():
+        if option.required and key not in values:
+            shown = _dashed(key)
+            raise PixelkinError(f"{name} needs a value for {shown}; give --{shown} VALUE")
     parameters = inspect.signature(function).parameters
     _check_method(known, values, parameters)
-    parsed = {name: value for name, value in values.items() if not known[name].group}
+    parsed = {key: value for key, value in values.items() if not known[key].group}
     hints = get_type_hints(_unbound(function))
     for group in dict.fromkeys(option.group for option in known.values() if option.group):
-        chosen = {name: value for name, value in values.items() if known[name].group == group}
+        chosen = {key: value for key, value in values.items() if known[key].group == group}
         default = parameters[group].default
         if default is inspect.Parameter.empty:
             parsed[group] = hints[group](**chosen)
@@ -178,9 +185,14 @@ def _check_method(
         methods = known[name].methods
         if methods and method not in methods:
             raise PixelkinError(
-                f"option {name} is for {_enumerate(methods)}, and the method is {method}; "
+                f"option {_dashed(name)} is for {_enumerate(methods)}, and the method is {method}; "
                 "leave it out"
             )
+
+
+def _dashed(name: str) -> str:
+    """As command lines and the documentation write an option."""
+    return name.replace("_", "-")
 
 
 def _enumerate(names: tuple[str, ...]) -> str:
@@ -235,7 +247,7 @@ def _parse(text: str, kind: Any, name: str) -> Any:
         try:
             return kind(text)
         except ValueError as error:
-            raise _bad_value(text, name, f"a value of type {kind.__name__}") from error
+            raise _bad_value(text, name, _EXPECTED.get(kind, "a path")) from error
     raise PixelkinError(
         f"option {name} has the annotation {kind}, which cannot be given as text; use str, int, "
         "float, bool, Path, Literal, or lists of these"

@@ -130,9 +130,10 @@ def described(
     known = NETWORKS[name]
     foreign = [option for option in options if option not in known.takes]
     if foreign:
-        own = ", ".join(known.takes) or "none"
+        # As command lines write them.
+        wrong, *own = (option.replace("_", "-") for option in (foreign[0], *known.takes))
         raise PixelkinError(
-            f"{name} has no option {foreign[0]}, expected among {own}; leave it out"
+            f"{name} has no option {wrong}, expected among {', '.join(own) or 'none'}; leave it out"
         )
     chosen = {known.takes[option]: value for option, value in options.items()}
     return {

@@ -10,15 +10,44 @@ from clip_commands import CLICK, one_line
 
 from pixelkin.cli import main
 
+VERBS = "track, predict, demo, train, label, evaluate, compare, check, export, convert"
+AFTER = f"stand after the verb; choose {VERBS}; see pixelkin --help"
+
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["trak"], 'Did you mean "track"?'),
+        (["trak", "few"], f"there is no verb 'trak': did you mean track? choose {VERBS}; see"),
+        (["xyz"], f"there is no verb 'xyz': choose {VERBS}; see pixelkin --help"),
+        (
+            ["--click", "0:1,2", "track"],
+            f"--click stands where a verb is expected: options {AFTER}",
+        ),
         (["track", "a.mp4", "--out", "o", "--clik", "0:1,2"], "Did you mean --click?"),
         (["track", "a.mp4", "--out", "o", "--negative", "0:1,2"], "--negative"),
-        (["track", "--out", "o"], "see pixelkin track --help"),
-        (["track", "a.mp4", "b.mp4", "--out", "o"], "b.mp4"),
+        (["track", "--out", "o"], "track needs CLIP, as in: pixelkin track clip.mp4 --click"),
+        (["track", "a"], "track needs --out, as in: pixelkin track clip.mp4 --click"),
+        (["track", "a", "-o", "o"], "track has no option -o, and needs --out, as in"),
+        (["predict", "nuclei", "a"], "predict needs --out, as in: pixelkin predict run/model"),
+        (["train", "seeds", "a"], "train needs --out, as in: pixelkin train seeds coco:ann.json"),
+        (["label", "a"], "label needs --tags, as in: pixelkin label photos --tags tags.csv"),
+        (["compare", "unet"], "compare needs --data, as in: pixelkin compare light unet segnet"),
+        (["check"], "check needs DATA, as in: pixelkin check annotations/instances_train.json"),
+        (["convert", "a"], "convert needs TARGET, as in: pixelkin convert coco:instances.json"),
+        (["evaluate"], "evaluate needs ROOT, as in: pixelkin evaluate DAVIS --method"),
+        (["export"], "export needs MODEL, as in: pixelkin export run/model; see pixelkin export"),
+        (["track", "a", "--out"], '"track" parameter --out requires an argument; see'),
+        (["label", "a", "--tags", "t", "-o"], '"label" parameter -o requires an argument; see'),
+        (
+            ["track", "a", "b", "--out", "o"],
+            "'b' is one argument too many: track takes CLIP beside",
+        ),
+        (
+            ["train", "a", "b", "c", "d", "--out", "o"],
+            "'c', 'd' are 2 arguments too many: train "
+            "takes RECIPE and DATA beside options; see pixelkin train --help",
+        ),
+        (["demo", "extra"], "'extra' is one argument too many: demo takes options only; see"),
         (["evaluate", "d", "--year", "2015"], "2016, 2017"),
         (["--bogus"], "--bogus"),
     ],

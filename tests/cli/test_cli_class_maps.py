@@ -96,7 +96,7 @@ def test_tagged_images_are_given_their_own_classes(model, stills, tmp_path, caps
         assert (1 in labels) == (name == "a")
     tags.write_text("z.png,disc\n")
     assert main([*command, "--out", str(tmp_path / "none")]) == 1
-    assert "tags none of the 2 images; check that names agree" in capsys.readouterr().err
+    assert "tags none of 2 images; check that names agree" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 

@@ -18,6 +18,7 @@ from pixelkin.semantic.checkpoints import (
 from pixelkin.semantic.scoring import evaluate_semantic
 
 UNET, SEGNET = "unet:channels=2", "segnet:widths=2,2,2,2,2"
+OWN = "channels, batch-norm, grey, weights, learning-rate"
 BUDGET = ("--batch-size", "2", "--crop-px", "32", "--workers", "0")
 
 
@@ -82,7 +83,10 @@ def test_two_networks_and_a_model_in_one_table(stills, tmp_path, capsys, monkeyp
     # Another budget is another comparison.
     asked[asked.index("--steps") + 1] = 3
     assert run(*asked) == 1
-    assert "trained with learning" in capsys.readouterr().err
+    assert " was trained with steps 2, now it is 3; compare with" in capsys.readouterr().err
+    assert run(*asked, "--near-class", "0.5") == 1
+    told = capsys.readouterr().err
+    assert "with near-class 0.0 and steps 2, now they are 0.5 and 3; compare" in told
     # A trained model takes part as it is, judged on all the stills it is given.
     assert run(model, "--data", data, "--json", "--quiet") == 0
     alone = json.loads(capsys.readouterr().out)["networks"][0]
@@ -107,6 +111,39 @@ def comparison_data(data):
     return MapStills().parts(data)[1]
 
 
+def test_trainings_that_are_not_kept_are_called_by_their_names(stills, tmp_path, capsys):
+    asked = (UNET, "--data", f"pngs:{stills}", "--steps", 1, "--seeds", 3, 4, *BUDGET)
+    assert run(*asked) == 0
+    told = capsys.readouterr().err.splitlines()
+    for seed in (3, 4):
+        assert len([line for line in told if line.startswith(f"{UNET}, seed {seed}: ")]) == 1
+    assert not any("/trainings/" in line for line in told)
+    # Where they are kept, where they lie is told.
+    assert run(*asked, "--out", tmp_path / "out") == 0
+    kept = tmp_path / "out" / "trainings" / "unet_channels_2" / "seed4"
+    assert f"\n{kept}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"seed": 7}, "seed 1, now it is 7"),
+        ({"data": "voc:V"}, "data pngs:M, now it is voc:V"),
+        ({"seconds": 60.0}, "seconds none, now it is 60.0"),
+        ({"options": {"widths": [2, 3], "grey": None}}, "widths none, now it is 2,3"),
+        ({"options": {"widths": [], "grey": True}}, "grey none, now it is true"),
+        # A plan of an older version, whose trainings knew an option less.
+        ({"options": {"widths": [], "grey": None, "channels": 4}}, "channels none, now it is 4"),
+        ({"seed": 2, "data": "x", "seconds": 3.0},
+         "data pngs:M, seconds none and seed 1, now they are x, 3.0 and 2"),
+    ],
+)  # fmt: skip
+def test_a_difference_of_plans_names_options_alone(now, told):
+    plan = {"data": "pngs:M", "seconds": None, "seed": 1}
+    plan |= {"options": {"widths": [], "grey": None}, "learning": {"steps": 2, "seed": 0}}
+    assert comparison.difference(plan, plan | now) == told
+
+
 def test_a_time_gives_the_steps(stills, tmp_path, capsys):
     out = tmp_path / "out"
     asked = (UNET, "--data", f"pngs:{stills}", "--out", out, "--seconds", "0.5", *BUDGET)
@@ -124,12 +161,16 @@ def test_a_time_gives_the_steps(stills, tmp_path, capsys):
         (["mask-rcnn"], "finds objects"),
         (["unet", "unet"], "named twice"),
         ([], "nothing to compare"),
-        (["unet:steps=3"], "give others as --steps for all"),
+        (["unet:steps=3"], "unet:steps=3: steps is no option of one network alone; give --steps"),
+        (["unet:chanels=3"], f"unet has no option chanels; did you mean channels? choose {OWN}\n"),
+        (["unet:zzz=3"], f"unet:zzz=3: unet has no option zzz; choose {OWN}\n"),
+        (["unet:channels"], f"'channels' is no option; expected KEY=VALUE with KEY one of {OWN}\n"),
+        (["light:output-stride=8"], "light has no option output-stride, expected among backbone, "),
         (["unet", "--seed", "3"], "give --seeds"),
         (["unet", "--seeds", "1", "1"], "given once"),
         (["unet", "--seconds", "0"], "more than 0"),
         (["unet", "--validation", "0"], "leaves no still to judge"),
-        (["unet", "--crop", "3"], "did you mean crop_px"),
+        (["unet", "--crop", "3"], "unet has no option crop; did you mean crop-px? known: images, "),
         (["unet", "light:channels=16"], "light:channels=16: light has no option channels"),
     ],
 )

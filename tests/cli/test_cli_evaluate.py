@@ -1,6 +1,7 @@
 """`pixelkin evaluate` on clips."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -30,6 +31,9 @@ def test_evaluate(frames, tmp_path, capsys):
     assert done["copy"]["J mean"] == pytest.approx(np.mean([39 / 41, 38 / 42, 37 / 43]), abs=1e-5)
     assert (out / "flow" / "worst.png").is_file()
     (tmp_path / "d" / "JPEGImages" / "480p" / "dog").mkdir()
+    assert f"{root} has no lists of sequences (ImageSets/2016/val.txt); leave --split" in one_line(
+        capsys, "evaluate", root, "--split", "val"
+    )
     (tmp_path / "d" / "ImageSets" / "2016").mkdir(parents=True)
     (tmp_path / "d" / "ImageSets" / "2016" / "val.txt").write_text("car\n")
     listed = ["evaluate", root, "--split", "val", "--method", "copy", "--json", "--quiet"]
@@ -38,7 +42,13 @@ def test_evaluate(frames, tmp_path, capsys):
     (tmp_path / "d" / "JPEGImages" / "480p" / "dog").rmdir()
     masks = ["evaluate", root, "--masks", str(tmp_path / "d" / "Annotations" / "480p")]
     assert main(masks) == 0
-    assert "1.000" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1.000" in printed
+    # No time was taken.
+    assert re.search(r"\nT over all sequences \d\.\d{3}\n$", printed)
+    assert main(["evaluate", root, "--method", "copy"]) == 0
+    timed = r"\nT over all sequences \d\.\d{3}; \d+\.\d frames per second\n$"
+    assert re.search(timed, capsys.readouterr().out)
     new = tmp_path / "new"
     for wrong, says in [
         (["--method", "magic"], "method 'magic' is unknown"),

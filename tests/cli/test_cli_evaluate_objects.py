@@ -160,13 +160,17 @@ def test_evaluation_by_otsu_as_table_and_as_file(data, model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "sedes", "DATA", "--out", "o"], "'sedes': expected seeds, .* mean seeds?"),
+        (["train", "sedes", "DATA", "--out", "o"], "'sedes': did you mean seeds? choose seeds"),
         (["train", "maskrcnn", "DATA", "--out", "o"], "did you mean mask-rcnn?"),
         (["train", "magic", "DATA", "--out", "o"], "mask-rcnn, .*, or a .py file\n"),
         (["train", "seeds", "cocoo:ann.json", "--out", "o"], "'cocoo' is unknown: .* mean coco:"),
         (["train", "seeds", "coco:gone.json", "--out", "o"], "no file or folder gone.json"),
-        (["train", "seeds", "--out", "o"], "data"),
-        (["train", "seeds", "DATA", "--out", "o", "--step", "3"], "did you mean steps?"),
+        (["train", "seeds", "--out", "o"], "seeds needs DATA, such as coco:annotations.json"),
+        (
+            ["train", "seeds", "DATA", "--out", "o", "--step", "3"],
+            "^pixelkin: error: seeds has no option step; did "
+            "you mean steps? known: data, images, .*, crop-px, ",
+        ),
         (["train", "seeds", "DATA", "--out", "o", "--rotate", "perhaps"], "rotate"),
         (["train", "seeds", "DATA", "--out", "o", "--split", "val"], "takes no split"),
         (["train", "seeds", "DATA", "--out", "o", "--validation", "2"], "validation is 2"),

@@ -72,6 +72,29 @@ def test_files_hold_what_the_model_finds(model, photos, tmp_path, capsys):
     assert total > 0
 
 
+def test_images_without_objects_are_counted(photos, tmp_path, capsys):
+    """Blobs of the photos stand out; a grey picture holds none, and dents cost the score."""
+    Image.fromarray(np.full((20, 20, 3), 9, np.uint8)).save(tmp_path / "grey.png")
+
+    def summary(*images, min_score: float) -> list[str]:
+        finding = Finding(min_score)
+        assert predict("otsu", *images, out=tmp_path / "out", finding=finding) == 0
+        return capsys.readouterr().out.splitlines()[1:]
+
+    blobs, grey = photos / "b2.png", tmp_path / "grey.png"
+    count = len(OtsuWatershed().segment(read_image(blobs)).scores)
+    assert count > 1
+    assert summary(blobs, min_score=0.1) == [f"{count} objects in 1 image (cpu)"]
+    assert summary(grey, blobs, min_score=0.1) == [
+        f"{count} objects in 2 images (cpu)",
+        "no object of score 0.1 or more in 1 of them; --min-score lowers it",
+    ]
+    nothing = "no object of score 0.5 or more in 1 image (cpu); --min-score lowers it"
+    assert summary(grey, min_score=0.5) == [nothing]
+    # There is no lower one.
+    assert summary(grey, min_score=0) == ["no object in 1 image (cpu)"]
+
+
 def test_real_nuclei_by_otsu_in_every_format(shared_data, tmp_path, capsys):
     source = min((shared_data / "dsb2018").glob("*/images/*.png"))
     (tmp_path / "im").mkdir()

@@ -72,6 +72,11 @@ def test_track_takes_a_mask_and_keeps_the_names_of_a_folder(folder, model, tmp_p
     names = sorted(path.name for path in (tmp_path / "o" / "masks").iterdir())
     assert names == sorted(f"shot_{i + 7}.png" for i in range(FRAMES))
     assert (read_indexed_png(tmp_path / "o" / "masks" / "shot_7.png") == labels).all()
+    one = ["track", folder / "shot_7.png", *CLICK, "--out", tmp_path / "one", "--model", model]
+    assert main([*map(str, one)]) == 0
+    told = capsys.readouterr()
+    assert "shot_7.png: 1 frame, " in told.err
+    assert "\n1 frame, " in told.out
 
 
 def test_a_second_run_leaves_no_masks_of_the_first(folder, model, tmp_path, capsys):

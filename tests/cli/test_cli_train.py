@@ -33,8 +33,9 @@ def test_train(tmp_path, capsys):
     recipe, out = str(tmp_path / "r.py"), tmp_path / "run"
     arguments = ["train", recipe, "--out", str(out), "--accelerator", "cpu"]
     for wrong, says in [
-        (["--step", "3"], "did you mean steps?"),
-        (["--steps", "many"], "expected a value of type int"),
+        (["--step", "3"], "r.py has no option step; did you mean steps?"),
+        (["--learning_rate", "x"], "option learning-rate is 'x', expected a number"),
+        (["--steps", "many"], "option steps is 'many', expected a whole number"),
         (["--devices", "two"], "--devices is 'two'"),
         (["--seed", "-1"], "seed is -1"),
     ]:

@@ -133,7 +133,7 @@ def test_what_a_volume_does_not_go_with_is_refused(model, scan, tmp_path, monkey
     for images, options, reason in (
         ((scan,), {"format": "png"}, "is a volume, which is written as nifti"),
         ((tmp_path / "photo.png",), {"format": "nifti"}, "nifti is for volumes, and none is"),
-        ((tmp_path,), {"format": "nifti"}, "1 images are no volumes; add png"),
+        ((tmp_path,), {"format": "nifti"}, "photo.png is no volume; add png"),
         ((scan,), {"averaging": MapOptions(window="50")}, "--window is 50, expected two"),
         ((tmp_path / "photo.png",), {"averaging": MapOptions(window="0,1")}, "is for volumes"),
     ):

@@ -68,3 +68,5 @@ def test_unknown_split_names_the_nearest() -> None:
     message = str(unknown_split("trian", ["val", "train"], where=Path("ImageSets")))
     assert "did you mean 'train'?" in message
     assert "\n" not in message
+    none = str(unknown_split("val", [], where=Path("ImageSets")))
+    assert none == "split 'val' is unknown: ImageSets holds no split at all; check the path"

@@ -42,7 +42,8 @@ def test_recipe_options(tmp_path: Path) -> None:
     assert parse_recipe_options(recipe, {"data": "d", "limit": "7"})["limit"] == 7
     for wrong, message in (
         ({"stesp": "1"}, "no option stesp; did you mean steps"),
-        ({"steps": "ten"}, "option steps is 'ten', expected a value of type int"),
+        ({"steps": "ten"}, "option steps is 'ten', expected a whole number"),
+        ({"rate": "ten"}, "option rate is 'ten', expected a number"),
         ({"flip": "maybe"}, "true or false"),
         ({"mode": "c"}, "one of a, b"),
         ({"size": "1"}, "2 values"),
@@ -121,7 +122,11 @@ def test_fields_of_a_group_are_options_of_their_own() -> None:
     assert parse_recipe_options(grouped, {"method": "a", "path": "x"}).keys() == {"method", "place"}
     for wrong, message in (
         ({"method": "a"}, "needs a value for path; give --path VALUE"),
-        ({"rate": "1"}, "no option rate; did you mean .*known: method, path, names, depth"),
+        ({"rate": "1"}, "^the recipe has no option rate; did you mean .*known: method, path, "),
+        (
+            {"learning_rte": "1"},
+            "no option learning-rte; did you mean learning-rate.* learning-rate,",
+        ),
         ({"method": "a", "path": "x", "steps": "ten"}, "option steps is 'ten', expected"),
     ):
         with pytest.raises(PixelkinError, match=message):

@@ -199,8 +199,8 @@ def test_options_of_the_other_networks():
     assert build_network(config).layers[-1].in_channels == 5
     for name, options, own in (
         ("segnet", NetworkOptions(separable=False), "widths"),
-        ("fcn8s", NetworkOptions(channels=4), "widths, head_channels"),
-        ("patch", NetworkOptions(batch_norm=False), "channels, head_channels"),
+        ("fcn8s", NetworkOptions(channels=4), "widths, head-channels"),
+        ("patch", NetworkOptions(batch_norm=False), "channels, head-channels"),
     ):
         with pytest.raises(PixelkinError, match=f"{name} has no option .* expected among {own}"):
             described(name, NAMES, options.chosen())
