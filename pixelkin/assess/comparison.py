@@ -199,6 +199,7 @@ class Contest:
         if (room / DONE).is_file():
             return cast(dict[str, Any], json.loads((room / DONE).read_text()))
         training = self._training(one, seed, steps=plan["steps"])
+        title = f"{one.name}, seed {seed}"
         start = time.perf_counter()
         try:
             result = run_training(
@@ -207,13 +208,14 @@ class Contest:
                 resume=can_resume(room),
                 accelerator=self.budget.accelerator,
                 seed=seed,
+                title=title,
             )
         finally:
             plan["seconds"] += time.perf_counter() - start
             _write(room / PLAN, plan)
         if result.stopped == "interrupted":
             raise KeyboardInterrupt
-        values = self._judge(f"{one.name}, seed {seed}", room / "model", progress)
+        values = self._judge(title, room / "model", progress)
         done = {"steps": plan["steps"], "seconds": plan["seconds"], "measures": values}
         _write(room / DONE, done)
         return done

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -20,9 +20,6 @@ from pixelkin.errors import PixelkinError
 if TYPE_CHECKING:
     from pixelkin.assess.contestants import Contestant
     from pixelkin.data.source import SemanticSource
-
-TRAININGS = "trainings"
-"""Folder inside the output folder."""
 
 
 def compare(
@@ -83,15 +80,8 @@ def compare(
     budget = Budget(seconds=seconds, seeds=seeds, accelerator=accelerator)
     contestants = read_contestants(networks, {"steps": str(steps), **options})
     train, judged = _parts(contestants, data)
-    names = _training_names(contestants, seeds)
-    with (
-        _room(out) as room,
-        Stages(quiet=quiet) as stages,
-        _told_apart(room / TRAININGS, {} if out else names, quiet=quiet),
-    ):
-        contest = Contest(
-            train, judged, budget, room / TRAININGS, data=data, device=device
-        )  # fmt: skip
+    with _room(out) as room, Stages(quiet=quiet) as stages, _told_apart(quiet=quiet):
+        contest = Contest(train, judged, budget, room / "trainings", data=data, device=device)
         bar = stages.bar("judging") if not quiet else None
         done = contest.run(contestants, bar)
         document = comparison_document(
@@ -137,37 +127,8 @@ def _room(out: Path | None) -> Iterator[Path]:
             yield out
 
 
-def _training_names(contestants: list[Contestant], seeds: tuple[int, ...]) -> dict[str, str]:
-    """Folder of each training → what a person calls it."""
-    return {
-        f"{one.folder_name}/seed{seed}": f"{one.name}, seed {seed}"
-        for one in contestants
-        for seed in seeds
-    }
-
-
 @contextmanager
-def _told_apart(place: Path, names: dict[str, str], *, quiet: bool) -> Iterator[None]:
-    """What trainings tell is no result: it goes to the standard error, or nowhere.
-
-    Their folders in `place` are called by `names`: one that is not kept tells nothing.
-    """
-    named = {f"{place / folder}:": f"{name}:" for folder, name in names.items()}
-    with redirect_stdout(StringIO() if quiet else cast(TextIO, _Renaming(sys.stderr, named))):
+def _told_apart(*, quiet: bool) -> Iterator[None]:
+    """What trainings tell is no result: it goes to the standard error, or nowhere."""
+    with redirect_stdout(StringIO() if quiet else sys.stderr):
         yield
-
-
-class _Renaming:
-    """A stream in which some texts are replaced by others."""
-
-    def __init__(self, stream: TextIO, names: dict[str, str]) -> None:
-        self._stream, self._names = stream, names
-
-    def write(self, text: str) -> int:
-        """Write, with the replacements."""
-        for old, new in self._names.items():
-            text = text.replace(old, new)
-        return self._stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)

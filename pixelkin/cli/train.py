@@ -93,7 +93,7 @@ def train(
     arguments = parse_recipe_options(function, options, name=recipe)
     chosen = _read_devices(devices)
     check_writable(out)
-    result = run_training(
+    run_training(
         function(**arguments),
         out=out,
         resume=resume,
@@ -103,8 +103,6 @@ def train(
         seed=seed,
         max_seconds=max_seconds,
     )
-    best = "" if result.best is None else f", best {result.best:.4f} at step {result.best_step}"
-    print(f"{result.out}: step {result.step}, stopped by {result.stopped}{best}")
     return 0
 
 

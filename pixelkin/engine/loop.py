@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pixelkin.engine.batches import load_batches
 from pixelkin.engine.randomness import seeded
-from pixelkin.engine.run import Boxed, Devices, Precision, Run, launch, save, start
+from pixelkin.engine.run import Boxed, Devices, Precision, Progress, Run, launch, save, start
 from pixelkin.engine.run_log import Row, RunLog, write_run
 from pixelkin.engine.training import Ramp, Training, TrainingResult
 from pixelkin.errors import PixelkinError
@@ -36,6 +36,7 @@ def train(
     save_every: int = 200,
     log_every: int = 20,
     max_seconds: float | None = None,
+    title: str = "",
 ) -> TrainingResult:
     """Train until the steps are done, the metric stops improving, or time is up.
 
@@ -58,6 +59,7 @@ def train(
         save_every: steps between checkpoints.
         log_every: steps between rows.
         max_seconds: wall-clock limit, checked after each step; the end is validated and saved.
+        title: what the closing line calls the training; `out` where empty.
 
     Raises:
         PixelkinError: a loss is NaN or infinite (names the step and the term), `out` cannot be
@@ -78,15 +80,17 @@ def train(
         log.close()
     progress = run.progress
     assert stop
-    log.say(f"{run.out}: {_ending(progress.step, stop)}")
+    log.say(f"{title or run.out}: {_ending(progress, stop)}")
     metrics = {} if log.silent else log.csv.last()
     return TrainingResult(run.out, progress.step, stop, progress.best, progress.best_step, metrics)
 
 
-def _ending(step: int, stop: Stop) -> str:
-    if stop == "steps":
-        return "done after 1 step" if step == 1 else f"done after {step} steps"
-    return f"stopped at step {step} ({stop})"
+def _ending(progress: Progress, stop: Stop) -> str:
+    steps = "1 step" if progress.step == 1 else f"{progress.step} steps"
+    text = f"done after {steps}" if stop == "steps" else f"stopped after {steps} ({stop})"
+    if progress.best is None:
+        return text
+    return f"{text}, best {progress.best:.4f} at step {progress.best_step}"
 
 
 def _open_log(run: Run, precision: str) -> RunLog:

@@ -62,7 +62,7 @@ def test_three_commands_from_annotated_photos_to_a_judged_model(data, tmp_path, 
     training = ["train", "seeds", spec, "--images", images, "--out", out, "--steps", 3]
     training += ["--crop-px", 64, "--batch-size", 2, "--weights", "none", "--workers", 0]
     assert run(*training, "--validation", 0.3, "--accelerator", "cpu") == 0
-    assert f"{out}: step 3, stopped by steps" in capsys.readouterr().out
+    assert f"{out}: done after 3 steps" in capsys.readouterr().out
     config = json.loads((out / "run.json").read_text())["config"]
     source = CocoJson(spec.removeprefix("coco:"), images)
     kept, held_out = split_source(source, validation=0.3)

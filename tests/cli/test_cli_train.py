@@ -42,7 +42,7 @@ def test_train(tmp_path, capsys):
         assert says in one_line(capsys, *arguments, *wrong)
         assert not out.exists()
     assert main([*arguments, "--steps", "3", "--learning-rate", "0.2", "--seed", "5"]) == 0
-    assert "step 3, stopped by steps" in capsys.readouterr().out
+    assert ": done after 3 steps" in capsys.readouterr().out
     config = json.loads((out / "run.json").read_text())["config"]
     assert config == {"steps": 3, "learning_rate": 0.2, "seed": 5}
     assert (out / "model" / "model.safetensors").is_file()

@@ -106,10 +106,10 @@ def test_time_limit_ends_with_a_validated_model(tmp_path: Path, capsys: Any) -> 
     assert load_tree(tmp_path / "run/last.ckpt")["progress"]["step"] == result.step
     assert "val/score" in result.metrics
     assert load_state(tmp_path / "run/model")
-    assert f"run: stopped at step {result.step} (time)\n" in capsys.readouterr().out
+    assert f"run: stopped after {result.step} steps (time)" in capsys.readouterr().out
     assert fit(tiny(), tmp_path / "run", resume=True).step == 60
     # What came to its end was not stopped.
-    assert "run: done after 60 steps\n" in capsys.readouterr().out
+    assert "run: done after 60 steps" in capsys.readouterr().out
 
 
 def test_without_validation_the_latest_model_is_saved(tmp_path: Path) -> None:
