@@ -79,7 +79,7 @@ def test_a_share_that_holds_out_none_is_told_with_one_that_does() -> None:
     assert all(len(part) for part in split_source(whole, validation=share))
     # The nearest: no tenth below it has a still.
     assert not split_by_name(whole.names, validation=share - 0.1)[1]
-    with pytest.raises(PixelkinError, match="add some$"):
+    with pytest.raises(PixelkinError, match=r"add some$"):
         split_source(Numbered(1), validation=0.5)
 
 
