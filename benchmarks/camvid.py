@@ -56,7 +56,7 @@ LACKS = {
     "fcn8s": "a quarter of the channels; from nothing, and not by way of FCN-16s",
     "fcn16s": "a quarter of the channels; from nothing, and not by way of FCN-32s",
     "fcn32s": "a quarter of the channels; from nothing, in place of VGG-16's ImageNet weights",
-    "patch": "trained densely on windows, not on patches drawn at random",
+    "patch": "a quarter of the channels; trained on whole windows, not on patches drawn at random",
 }
 """What each has not, against its paper; all lack steps and frames."""
 
