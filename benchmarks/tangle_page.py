@@ -21,8 +21,8 @@ NAMES = {
 
 # Of the picture that lies there: what tangle.py draws now has no grey object, and its own title.
 CAPTION = (
-    "In the picture, dark grey is what fits no object; the lighter grey is the colour of one object, "
-    "in the truth too. mask_rcnn is Mask R-CNN."
+    "In the picture, dark grey is what fits no object; the lighter grey is the colour of one "
+    "object, in the truth too. mask_rcnn is Mask R-CNN."
 )
 
 
