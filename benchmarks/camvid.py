@@ -4,6 +4,7 @@
         pixelkin train recipes/camvid.py --data CamVid --network $n --seed 0 --out RUNS/${n}_0
     done
     python benchmarks/camvid.py --data CamVid --runs RUNS --write-docs
+    python benchmarks/camvid.py --redraw      # the figure alone, from the result that is there
 
 Every run in RUNS/NETWORK_SEED is judged on CamVid's val, through the segmenter that users run; the
 numbers of several seeds are one row, with mean and standard deviation. Speed is the processor's
@@ -27,8 +28,8 @@ from instance_pages import cell, table, write_report, write_section
 from PIL import Image
 
 from pixelkin.assess.comparison import Judged, seen_size
-from pixelkin.assess.comparison_files import as_point, as_row, best_first
-from pixelkin.assess.comparison_picture import comparison_picture
+from pixelkin.assess.comparison_files import as_row, best_first
+from pixelkin.assess.comparison_picture import Point, comparison_picture
 from pixelkin.assess.network_cost import network_cost, timed
 from pixelkin.data.class_maps.camvid import CamVid
 from pixelkin.errors import PixelkinError
@@ -55,7 +56,7 @@ LACKS = {
     "fcn8s": "a quarter of the channels; from nothing, and not by way of FCN-16s",
     "fcn16s": "a quarter of the channels; from nothing, and not by way of FCN-32s",
     "fcn32s": "a quarter of the channels; from nothing, in place of VGG-16's ImageNet weights",
-    "patch": "trained densely on windows, not on patches drawn at random",
+    "patch": "a quarter of the channels; trained on whole windows, not on patches drawn at random",
 }
 """What each has not, against its paper; all lack steps and frames."""
 
@@ -153,24 +154,41 @@ def class_ious(judged: Judged, names: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def draw(judged: Sequence[Judged], path: Path) -> None:
-    points = [as_point(one, ms=one.timing.processor_ms) for one in judged]
+def draw(report: dict[str, Any], path: Path) -> None:
+    """The figure of a result."""
+    points = [
+        Point(
+            one["network"],
+            ms=one["processor_ms_per_image"],
+            quality=one["mIoU"],
+            spread=one["mIoU_spread"] or 0.0,
+            parameters=one["parameters"],
+        )
+        for one in report["networks"]
+    ]
     with atomic_path(path) as temporary:
         Image.fromarray(comparison_picture(points)).save(temporary, format="PNG", optimize=True)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of CamVid")
+    parser.add_argument("--data", type=Path, help="folder of CamVid")
     parser.add_argument("--part", default="val", help="part that is judged")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--runs", type=Path, help="folder of the trainings")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--write-docs", action="store_true", help="write table and figure to docs/")
-    return parser.parse_args()
+    parser.add_argument("--redraw", action="store_true", help="draw the result that is there")
+    arguments = parser.parse_args()
+    if not arguments.redraw and None in (arguments.data, arguments.runs):
+        parser.error("--data and --runs are needed, unless --redraw is given")
+    return arguments
 
 
 def main() -> None:
     arguments = parse()
+    if arguments.redraw:
+        draw(json.loads(arguments.out.read_text("utf-8")), FIGURE)
+        return
     torch.set_num_threads(1)
     frames = CamVid(arguments.data, arguments.part)
     runs = runs_of(arguments.runs)
@@ -191,7 +209,7 @@ def main() -> None:
     write_report(arguments.out, report, command=COMMAND)
     print(markdown(report))
     if arguments.write_docs:
-        draw(judged, FIGURE)
+        draw(report, FIGURE)
         write_section(DOCUMENT, "camvid", markdown(report), heading="## CamVid")
 
 

@@ -295,7 +295,7 @@ def markdown(report: dict[str, Any]) -> str:
         "deviation over seeds, whose number stands behind the name. COCO's measures count up to",
         f"{report['max_dets']} objects a still. TP/(TP+FP+FN) and PQ count every mask of whatever",
         "score: they fall where a method, as Mask R-CNN, gives unsure ones for AP's sake. Pictures",
-        "show the best masks of each method, as many as there are objects.",
+        "show the best masks of each method but the boundaries, as many as there are objects.",
     ]
     for name, contest in CONTESTS.items():
         if name in report["sets"]:

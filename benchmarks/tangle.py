@@ -75,7 +75,11 @@ METHODS = {
 of two rings that look alike in two corners. With places added, concentric rings, whose middles are
 one, are still the other dimensions' to tell apart."""
 
-PICTURED = ("seeds", "discriminative", "mask_rcnn")
+PICTURED = {"seeds": "seeds", "discriminative": "discriminative", "mask_rcnn": "Mask R-CNN"}
+"""Methods in the picture → what stands over their column."""
+
+MISSED = (110, 110, 110)
+"""Colour of what matches no object; no object has a grey one."""
 
 SUPPRESSION = {
     "NMS .5": (0.5, 0.7),
@@ -219,6 +223,11 @@ def picture(
 
     A found object has the colour of the true one that it matches, and is grey where it matches
     none.
+
+    Args:
+        scenes: judged.
+        trials: title of a method → what it found in each scene.
+        tile_px: side of a picture.
     """
     rows = [_captions(["scene", "truth", *trials], tile_px)]
     for kind in dict.fromkeys(scenes.kinds):
@@ -248,9 +257,11 @@ def _paint(scene: InstanceSample, found: Instances) -> UInt8[np.ndarray, "h w 3"
     iou = StillPair(scene, found).as_given.iou()
     best = np.argsort(-np.array(found.scores), kind="stable")[: len(scene.instances)]
     canvas = np.full((*scene.size_hw, 3), 24, np.uint8)
+    colours = palette()[1:]
+    colours = colours[np.ptp(colours, axis=1) > 0]
     for index in best[::-1]:
         hit = int(iou[index].argmax())
-        colour = palette()[hit + 1] if iou[index, hit] >= MATCH_IOU else (110, 110, 110)
+        colour = colours[hit] if iou[index, hit] >= MATCH_IOU else MISSED
         canvas[decode_rle(found.rles[index], scene.size_hw)] = colour
     return canvas
 
@@ -308,7 +319,7 @@ def main() -> None:
         print(method, {k: v for k, v in trial.values.items() if k != "AP50_by_kind"}, flush=True)
         write_report(options.result, report)
     write_report(options.result, report)
-    pictured = {name: found[name] for name in PICTURED if name in found}
+    pictured = {title: found[name] for name, title in PICTURED.items() if name in found}
     if pictured:
         write_picture(options.picture, scenes, pictured, most_bytes=300_000)
 

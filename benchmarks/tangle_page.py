@@ -19,6 +19,13 @@ NAMES = {
 }
 
 
+# Of the picture that lies there: what tangle.py draws now has no grey object, and its own title.
+CAPTION = (
+    "In the picture, dark grey is what fits no object; the lighter grey is the colour of one "
+    "object, in the truth too. mask_rcnn is Mask R-CNN."
+)
+
+
 def markdown(report: dict[str, Any]) -> str:
     """Tables of a result."""
     scenes, trained = report["scenes"], report["trained"]
@@ -61,8 +68,9 @@ def markdown(report: dict[str, Any]) -> str:
             ],
         ),
         "",
-        "![Scenes, truth and what each method found; grey is what fits no object]"
-        "(images/tangle.png)",
+        CAPTION,
+        "",
+        "![Scenes, truth and what each method found](images/tangle.png)",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -106,7 +106,9 @@ def test_measures_are_those_of_the_masks_written(root, tmp_path):
     assert per_frame["sequences"]["dog"]["objects"]["1"]["J"] == pytest.approx(boxes)
     assert "dog" in (tmp_path / "table.txt").read_text()
     gallery = np.asarray(Image.open(tmp_path / "worst.png"))
-    assert gallery.shape[1] == 1536
+    # Two frames in two columns: no third, which would be white.
+    assert gallery.shape[1] == 2 * 512
+    assert (gallery[:, 700:] < 250).any()
     assert [(s.sequence, s.frame) for s in choose_worst(found.report, 12)] == [
         ("dog", FRAMES - 2),
         ("car", FRAMES - 2),

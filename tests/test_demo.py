@@ -134,6 +134,14 @@ def test_report_names_scenes_and_describes_pictures(
     assert sum(tag == "video" for tag, _ in tags) == len(NAMES)
 
 
+def test_report_tells_the_second_pass_and_what_black_marks_are(
+    done: tuple[Path, dict[str, object]],
+) -> None:
+    text, _ = _page(done[0])
+    assert text.count("Masks of the whole clip, anew: ") == len(NAMES)
+    assert text.count("Black: what is neither.") == sum(bool(s.ground) for s in demo_scenes()) == 1
+
+
 def test_summary_is_plain_data_and_adds_up(done: tuple[Path, dict[str, object]]) -> None:
     out, result = done
     again = json.loads(json.dumps(result))
@@ -183,9 +191,11 @@ def test_references_fit_their_clips(bikes_clip: Path, count: int | None) -> None
     for scene in demo_scenes(count):
         with open_clip(clips_folder() / scene.file) as clip:
             part = Stretch(clip, scene.start, scene.stop)
-            for reference in (scene.first, scene.second):
+            for reference in (scene.first, scene.second, *scene.ground):
                 check_reference(reference, part.size_hw, len(part))
                 kinds.add(type(reference))
+            assert {mark.frame for mark in scene.ground} <= {scene.second.frame}
+            assert {mark.label for mark in scene.ground if isinstance(mark, Click)} <= {0}
             assert scene.first.frame == 0
             assert scene.second.frame > 0 or count == 1
     assert kinds == {Click, Scribble, Mask}

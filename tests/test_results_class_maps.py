@@ -7,6 +7,7 @@ from PIL import Image
 from pixelkin.data.class_maps.background import background_index
 from pixelkin.masks import decode_rle, palette
 from pixelkin.results.class_maps import (
+    class_key,
     class_overlay,
     regions_of_classes,
     write_class_names,
@@ -33,6 +34,30 @@ def test_every_class_has_a_colour_but_background_and_unknown():
     assert np.array_equal(flat[4, 4], palette()[1])
     assert np.array_equal(flat[4, 22], palette()[3])
     assert (class_overlay(image, labels)[4, 13] != 90).any()
+
+
+@pytest.mark.parametrize("classes", [1, 3, 20, 21, 60])
+def test_the_key_shows_the_colours_of_the_overlay(classes):
+    names = [f"class {index}" for index in range(classes)]
+    key = class_key(names, background=classes - 1 if classes > 1 else None)
+    labels = np.repeat(np.arange(classes)[None], 5, axis=0).repeat(5, axis=1)
+    flat = class_overlay(np.zeros((*labels.shape, 3), np.uint8), labels, opacity=1.0)
+    columns = -(-classes // 20)
+    width = (key.shape[1] - 8) // columns
+    for index in range(classes):
+        square = key[8 + index % 20 * 24 : 32 + index % 20 * 24, 8 + index // 20 * width :][:, :24]
+        tinted = classes == 1 or index < classes - 1
+        assert (square[12, 12] == (flat[2, 5 * index + 2] if tinted else 255)).all()
+        # A name stands beside it.
+        text = key[8 + index % 20 * 24 : 32 + index % 20 * 24, 8 + index // 20 * width + 24 :]
+        assert (text[:, : width - 30] < 100).any()
+    assert key.shape[1] <= 1600
+
+
+def test_the_key_leaves_out_what_is_nobodys():
+    assert class_key(["sky", "", "road"]).shape == class_key(["sky", "road"]).shape
+    assert class_key(["sky", "", "road"]).shape[0] == 2 * 24 + 16
+    assert class_key([]).size
 
 
 def test_regions_are_the_classes():

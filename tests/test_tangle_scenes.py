@@ -191,6 +191,19 @@ def test_found_objects_have_the_colour_of_what_they_match(few, tmp_path):
     assert path.stat().st_size < 300_000
 
 
+def test_what_matches_nothing_alone_is_grey():
+    scene = TangleScenes(4, 9)[3]
+    assert len(scene.instances) > 6  # the seventh colour of VOC is grey
+    corner = np.zeros(scene.size_hw, np.uint8)
+    corner[:3, :3] = 1
+    missed = Instances(scene.size_hw, (encode_rle(corner),), (0,), (1.0,))
+    for found, grey in ((tangle._truth(scene), False), (missed, True)):
+        painted = tangle._paint(scene, found)
+        objects = painted[(painted != 24).any(axis=2)]
+        assert len(objects) >= 9
+        assert ((np.ptp(objects, axis=1) == 0) == grey).all()
+
+
 def test_a_run_is_finished_when_all_its_steps_are_done(tmp_path):
     assert not tangle.finished(tmp_path)
     (tmp_path / "model").mkdir()

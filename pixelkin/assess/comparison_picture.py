@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from pixelkin.assess.name_places import Disc, Place, place_names
 from pixelkin.errors import PixelkinError
 
 WIDTH, HEIGHT = 900, 600
@@ -20,7 +21,7 @@ _SMALLEST_PX, _LARGEST_PX = 6.0, 30.0
 _GRID, _INK, _FAINT = (228, 228, 228), (40, 40, 40), (110, 110, 110)
 _COLOURS = (
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
-    (120, 94, 240), (100, 100, 100), (160, 120, 60),
+    (120, 94, 240), (100, 100, 100), (160, 120, 60), (170, 30, 60),
 )  # fmt: skip
 """Told apart by the colour-blind too: M. Okabe, K. Ito, "Color Universal Design", 2008."""
 
@@ -55,50 +56,74 @@ def comparison_picture(points: Sequence[Point]) -> UInt8[np.ndarray, "600 900 3"
     picture = Image.new("RGB", (WIDTH * _SCALE, HEIGHT * _SCALE), "white")
     draw = ImageDraw.Draw(picture)
     speeds = _log_range([point.ms for point in points])
-    qualities = _range(
-        [p.quality - p.spread for p in points] + [p.quality + p.spread for p in points]
+    qualities = quality_ticks([end for point in points for end in _ends(point)])
+    _draw_grid(draw, speeds, qualities)
+    discs = _discs(points, speeds, qualities)
+    bars = [_bar(point, disc.x, qualities) for point, disc in zip(points, discs, strict=True)]
+    places = place_names(
+        discs, (_LEFT, 0, WIDTH, HEIGHT - _BOTTOM), [bar for bar in bars if bar[1] < bar[3]]
     )
-    _draw_axes(draw, speeds, qualities)
-    most = max(point.parameters for point in points)
-    taken: list[tuple[float, float, float, float]] = []
-    places = []
-    for point in points:
-        x = _across(math.log(point.ms), math.log(speeds[0]), math.log(speeds[-1]))
-        y = _down(point.quality, qualities[0], qualities[-1])
-        radius = max(_LARGEST_PX * math.sqrt(point.parameters / most), _SMALLEST_PX)
-        places.append((point, x, y, radius))
-        taken.append((x - radius, y - radius, x + radius, y + radius))
     # Large discs first, so that small ones are not hidden.
-    order = sorted(range(len(points)), key=lambda index: -places[index][3])
+    order = sorted(range(len(points)), key=lambda index: -discs[index].radius)
+    colours = [_COLOURS[index % len(_COLOURS)] for index in range(len(points))]
     for index in order:
-        point, x, y, radius = places[index]
-        colour = _COLOURS[index % len(_COLOURS)]
-        pale = tuple((value + 2 * 255) // 3 for value in colour)
-        _disc(draw, (x, y), radius, fill=pale, outline=colour)
-        if point.spread:
-            ends = [_down(point.quality + s * point.spread, qualities[0], qualities[-1])
-                    for s in (-1, 1)]  # fmt: skip
-            _line(draw, (x, ends[0]), (x, ends[1]), colour, 2)
-            for end in ends:
-                _line(draw, (x - 5, end), (x + 5, end), colour, 2)
-        _disc(draw, (x, y), 2, fill=colour, outline=colour)
+        _draw_disc(draw, discs[index], bars[index], colours[index])
+    _draw_scales(draw, speeds, qualities)
     for index in order:
-        point, x, y, radius = places[index]
-        _write_name(draw, point.name, (x, y), radius, taken)
+        _draw_name(draw, points[index].name, discs[index], places[index], colours[index])
     small = picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
     return np.asarray(small)
 
 
-def _draw_axes(
+def _discs(
+    points: Sequence[Point], speeds: Sequence[float], qualities: Sequence[float]
+) -> list[Disc]:
+    most = max(point.parameters for point in points)
+    found = []
+    for point in points:
+        width = _font(_FONT_PX).getlength(point.name) / _SCALE
+        found.append(
+            Disc(
+                _across(math.log(point.ms), math.log(speeds[0]), math.log(speeds[-1])),
+                _down(point.quality, qualities[0], qualities[-1]),
+                max(_LARGEST_PX * math.sqrt(point.parameters / most), _SMALLEST_PX),
+                (width + 6.0, _FONT_PX + 4.0),  # air, so that no line touches a letter
+            )
+        )
+    return found
+
+
+def _ends(point: Point) -> tuple[float, float]:
+    """Of the bar of a standard deviation, inside what mIoU can be."""
+    return max(point.quality - point.spread, 0.0), min(point.quality + point.spread, 1.0)
+
+
+def _bar(point: Point, x: float, qualities: Sequence[float]) -> tuple[float, float, float, float]:
+    """The box of that bar; without height where there is none."""
+    low, high = (_down(end, qualities[0], qualities[-1]) for end in _ends(point))
+    return x - 5, high, x + 5, low
+
+
+def _draw_grid(
     draw: ImageDraw.ImageDraw, speeds: Sequence[float], qualities: Sequence[float]
 ) -> None:
     for speed in speeds:
         x = _across(math.log(speed), math.log(speeds[0]), math.log(speeds[-1]))
         _line(draw, (x, _TOP), (x, HEIGHT - _BOTTOM), _GRID, 1)
-        _text(draw, (x, HEIGHT - _BOTTOM + 8), f"{speed:g}", "mt", _TICK_PX, _FAINT)
     for quality in qualities:
         y = _down(quality, qualities[0], qualities[-1])
         _line(draw, (_LEFT, y), (WIDTH - _RIGHT, y), _GRID, 1)
+
+
+def _draw_scales(
+    draw: ImageDraw.ImageDraw, speeds: Sequence[float], qualities: Sequence[float]
+) -> None:
+    """After the discs: one of mIoU 0 reaches below the grid, where numbers stand."""
+    for speed in speeds:
+        x = _across(math.log(speed), math.log(speeds[0]), math.log(speeds[-1]))
+        _text(draw, (x, HEIGHT - _BOTTOM + 8), f"{speed:g}", "mt", _TICK_PX, _FAINT)
+    for quality in qualities:
+        y = _down(quality, qualities[0], qualities[-1])
         _text(draw, (_LEFT - 8, y), f"{quality:.3g}", "rm", _TICK_PX, _FAINT)
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     _text(draw, (middle, HEIGHT - 30), "milliseconds per image", "mt", _FONT_PX, _INK)
@@ -107,37 +132,32 @@ def _draw_axes(
     _text(draw, (WIDTH - _RIGHT, 16), note, "rt", _TICK_PX, _FAINT)
 
 
-def _write_name(
+def _draw_disc(
     draw: ImageDraw.ImageDraw,
-    name: str,
-    centre_xy: tuple[float, float],
-    radius: float,
-    taken: list[tuple[float, float, float, float]],
+    disc: Disc,
+    bar: tuple[float, float, float, float],
+    colour: tuple[int, int, int],
 ) -> None:
-    """Beside, above or below the disc, wherever the least lies already."""
-    width = _font(_FONT_PX).getlength(name) / _SCALE
-    x, y = centre_xy
-    gap, half = radius + 5, _FONT_PX / 2 + 2
-    places = {
-        "lm": (x + gap, y), "rm": (x - gap, y), "ms": (x, y - gap), "mt": (x, y + gap),
-    }  # fmt: skip
-    best, least = "lm", math.inf
-    for anchor, (tx, ty) in places.items():
-        left = tx - {"l": 0.0, "r": width, "m": width / 2}[anchor[0]]
-        top = ty - {"m": half, "s": 2 * half, "t": 0.0}[anchor[1]]
-        box = (left, top, left + width, top + 2 * half)
-        outside = max(_LEFT - box[0], 0) + max(box[2] - WIDTH, 0) + max(-box[1], 0)
-        cost = sum(_common(box, other) for other in taken) + 1000 * outside
-        if cost < least:
-            best, least, chosen = anchor, cost, box
-    taken.append(chosen)
-    _text(draw, places[best], name, best, _FONT_PX, _INK)
+    centre = disc.x, disc.y
+    pale = tuple((value + 2 * 255) // 3 for value in colour)
+    _disc(draw, centre, disc.radius, fill=pale, outline=colour)
+    left, top, right, bottom = bar
+    if top < bottom:
+        _line(draw, (disc.x, top), (disc.x, bottom), colour, 2)
+        for end in (top, bottom):
+            _line(draw, (left, end), (right, end), colour, 2)
+    _disc(draw, centre, 2, fill=colour, outline=colour)
 
 
-def _common(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Area that two boxes have in common."""
-    across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(across, 0.0) * max(down, 0.0)
+def _draw_name(
+    draw: ImageDraw.ImageDraw, name: str, disc: Disc, place: Place, colour: tuple[int, int, int]
+) -> None:
+    if place.line:
+        _line(draw, (disc.x, disc.y), place.end_xy, colour, 1)
+        # The dot again, so that the line is seen to begin there, over discs that lie on top.
+        _disc(draw, (disc.x, disc.y), 2, fill=colour, outline=colour)
+    left, top, right, bottom = place.box
+    _text(draw, ((left + right) / 2, (top + bottom) / 2), name, "mm", _FONT_PX, _INK)
 
 
 def _log_range(values: Sequence[float]) -> list[float]:
@@ -150,13 +170,14 @@ def _log_range(values: Sequence[float]) -> list[float]:
     return ticks[first : last + 1]
 
 
-def _range(values: Sequence[float]) -> list[float]:
-    """Evenly spaced round ticks that enclose the values."""
+def quality_ticks(values: Sequence[float]) -> list[float]:
+    """Evenly spaced round ticks that enclose the values, from 0 to 1 at most."""
     low, high = min(values), max(values)
     span = max(high - low, 0.02) * 1.3
     step = next(s for s in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if span / s <= 8)
     first, last = math.floor((low - 0.15 * span) / step), math.ceil((high + 0.15 * span) / step)
-    return [round(index * step, 6) for index in range(first, last + 1)]
+    ticks = [round(index * step, 6) for index in range(first, last + 1)]
+    return [tick for tick in ticks if 0 <= tick <= 1]
 
 
 def _across(value: float, low: float, high: float) -> float:

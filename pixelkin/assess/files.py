@@ -25,6 +25,7 @@ from pixelkin.masks import boundary, overlay, read_indexed_png
 from pixelkin.results import contact_sheet
 
 _PANELS, _PER_SEQUENCE, _APART = 12, 3, 8
+_COLUMNS, _PANEL_PX = 3, 512
 _CAPTION_PX = 18
 _LIBRARIES = ("pixelkin", "torch", "timm", "onnxruntime", "numpy", "opencv-python-headless", "av")
 
@@ -84,7 +85,8 @@ def write_assessment(out: Path, assessment: Assessment, data: VideoFolder) -> No
     panels = [
         draw_panel(data, out / "masks", score) for score in choose_worst(assessment.report, _PANELS)
     ]
-    sheet = contact_sheet(panels, columns=3, width_px=1536)
+    columns = max(1, min(_COLUMNS, len(panels)))
+    sheet = contact_sheet(panels, columns=columns, width_px=columns * _PANEL_PX)
     with atomic_path(out / "worst.png") as temporary:
         Image.fromarray(sheet).save(temporary, format="PNG")
 
@@ -145,11 +147,9 @@ def draw_panel(data: VideoFolder, masks: Path, score: FrameScore) -> UInt8[np.nd
     outline = boundary(truth == score.object_id).astype(np.uint8)
     # Two pixels wide: one is lost when the sheet is scaled down.
     picture[cv2.dilate(outline, np.ones((2, 2), np.uint8)) > 0] = 255
-    scale = 512 / picture.shape[1]
-    small = cv2.resize(
-        picture, (512, max(1, round(picture.shape[0] * scale))), interpolation=cv2.INTER_AREA
-    )
-    strip = Image.new("RGB", (512, _CAPTION_PX), "white")
+    height = max(1, round(picture.shape[0] * _PANEL_PX / picture.shape[1]))
+    small = cv2.resize(picture, (_PANEL_PX, height), interpolation=cv2.INTER_AREA)
+    strip = Image.new("RGB", (_PANEL_PX, _CAPTION_PX), "white")
     text = (
         f"{score.sequence} {name}, object {score.object_id}: "
         f"J {score.region:.3f}, F {score.boundary:.3f} (white: truth)"

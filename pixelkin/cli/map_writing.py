@@ -32,6 +32,9 @@ MAP_FORMATS = {
 """What `--format` takes for class maps → file or folder inside the output folder."""
 
 OVERLAYS = "overlays"
+KEY = "overlay_classes.png"
+"""Which colour of the overlays is which class; those of the masks are others."""
+
 CLASSES = "classes.txt"
 
 
@@ -97,6 +100,7 @@ class MapWriting:
             masks, classes = self.places["png"], len(self.class_names)
             class_maps.write_class_png(masks / f"{path.stem}.png", found, classes=classes)
         if self.overlays:
+            self._key_colours(background)
             class_maps.write_class_overlay(
                 self.out / OVERLAYS / f"{path.stem}.png", image, found, background=background
             )
@@ -115,6 +119,7 @@ class MapWriting:
         save_segmentation(self.places["nifti"] / path.name, found, like=volume)
         if self.overlays:
             background = background_index(self.class_names)
+            self._key_colours(background)
             room = self.out / OVERLAYS / stem_of(path)
             for z, image in enumerate(grey_slices(volume, window_hu=self.window_hu)):
                 class_maps.write_class_overlay(
@@ -127,6 +132,12 @@ class MapWriting:
 
         if not self.pixels:
             class_maps.write_class_names(self.out / CLASSES, self.class_names)
+
+    def _key_colours(self, background: int | None) -> None:
+        from pixelkin.results import class_maps
+
+        if not self.pixels:
+            class_maps.write_class_key(self.out / KEY, self.class_names, background=background)
 
     def _count(self, found: Integer[np.ndarray, "*size"]) -> None:
         import numpy as np

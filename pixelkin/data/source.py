@@ -220,8 +220,8 @@ def split_source(
     if 0 < validation < 1 and not (train and held_out):
         raise PixelkinError(
             f"{len(names)} {'volumes' if volumes else 'stills'} split into {len(train)} to train "
-            f"and {len(held_out)} to validate at a share of {validation:g}; add some or choose "
-            "another share"
+            f"and {len(held_out)} to validate at a share of {validation:g}; add some"
+            + _other_share(names, validation)
         )
     if volumes:
         train, held_out = (
@@ -229,3 +229,12 @@ def split_source(
             for part in (train, held_out)
         )
     return Subset(source, train), Subset(source, held_out)
+
+
+def _other_share(names: Sequence[str], share: float) -> str:
+    """The share in tenths nearest to `share` that leaves neither part empty, as an option."""
+    tenths = [tenth / 10 for tenth in range(1, 10)]
+    fit = [other for other in tenths if all(split_by_name(names, validation=other))]
+    if not fit:
+        return ""
+    return f" or choose another share: --validation {min(fit, key=lambda s: abs(s - share)):g}"

@@ -62,7 +62,7 @@ class Played:
         frames: how many.
         seconds: per stage of `STAGES`; "answer" is retrieval and the mask decoder. Decoding runs
             in a thread beside embedding, so it is part of "embed" too.
-        mark_ms: from the second object's mark to the mask of the current frame, in milliseconds.
+        mark_ms: from the second object's marks to the mask of the current frame, in milliseconds.
         clip_s: from there to the masks of the whole clip, in seconds.
         pictures: name → uint8 (H, W, 3) RGB, or RGBA; for the report.
         preview: a small overlay .mp4.
@@ -112,7 +112,8 @@ def play(
         with watch("follow"):
             session.labels(frames[-1])
         with watch("mark"):
-            session.add(scene.second)
+            for mark in (scene.second, *scene.ground):
+                session.add(mark)
             session.labels(scene.second.frame)
         found: list[Segments] = []
         for frame in frames:
@@ -177,9 +178,12 @@ def _pictures(
 ) -> dict[str, UInt8[np.ndarray, "h w c"]]:
     first, second = scene.first.frame, scene.second.frame
     later, image = found[second], clip[second]
+    marked = _page_size(image)
+    for mark in (scene.second, *scene.ground):
+        marked = draw_reference(marked, mark, clip.size_hw)
     return {
         "first": draw_reference(_page_size(clip[first]), scene.first, clip.size_hw),
-        "second": draw_reference(_page_size(image), scene.second, clip.size_hw),
+        "second": marked,
         "answer": _page_size(_tinted(image, later)),
         "cutout": _page_size(cutout(image, later)),
         "sheet": _sheet(clip, found),

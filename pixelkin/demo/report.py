@@ -60,6 +60,7 @@ def _scene(one: Played) -> str:
     given, added = reference_kind(scene.first), reference_kind(scene.second)
     first, second = (escape(what) for what in scene.objects)
     at = scene.second.frame
+    neither = " Black: what is neither." if scene.ground else ""
     legend = "".join(
         f'<span><i style="background:rgb{tuple(int(v) for v in palette()[i])}"></i>{what}</span>'
         for i, what in ((1, first), (2, second))
@@ -71,13 +72,13 @@ def _scene(one: Played) -> str:
         ),
         _video(one),
         _image(
-            one, "second", f"<b>Added: {added}</b> on the {second}, in frame {at}.",
+            one, "second", f"<b>Added: {added}</b> on the {second}, in frame {at}.{neither}",
             alt=f"Frame {at} with {added} on the {second}",
         ),
         _image(
             one, "answer",
             f"<b>{_duration(one.mark_ms / 1000)} later:</b> the masks of frame {at}. "
-            f"The whole clip took {_duration(one.clip_s)}.",
+            f"Masks of the whole clip, anew: {_duration(one.clip_s)}.",
             alt=f"Frame {at} with the masks of {first} and {second}",
         ),
         _image(

@@ -26,6 +26,7 @@ class Scene:
         title, story: for the report, in plain words.
         objects: what object 1 and object 2 are.
         first, second: their references; frames count from `start`. Object 2 comes in mid-clip.
+        ground: marks of what is neither, given together with `second` and in its frame.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Scene:
     objects: tuple[str, str]
     first: Reference
     second: Reference
+    ground: tuple[Click | Scribble, ...] = ()
 
 
 def demo_scenes(max_frames: int | None = None) -> list[Scene]:
@@ -47,11 +49,17 @@ def demo_scenes(max_frames: int | None = None) -> list[Scene]:
         start=24,
         stop=96,
         title="A click",
-        story="One click on the rabbit. It stands up and stretches while grass and burrow stay "
-        "behind. Half-way a click on the rocks adds a second object.",
+        story="One click on the rabbit, which stands up and stretches. Half-way a stroke over "
+        "the rocks adds a second object, and clicks say what is neither: the dark of the burrow "
+        "and the stones beside it. Burrow and grass stay behind. The stones, as grey as the fur, "
+        "still go with the rabbit, and so at times does a corner of the hedge; its ears mostly "
+        "do not.",
         objects=("rabbit", "rocks"),
         first=Click(0, (370, 400), 1),
-        second=Click(36, (910, 395), 2),
+        second=Scribble(36, ((1000, 325), (900, 395), (1100, 390), (1240, 400)), 2, width_px=8),
+        ground=tuple(
+            Click(36, place, 0) for place in ((295, 400), (170, 490), (205, 370), (655, 460))
+        ),
     )
     passenger = Scene(
         name="passenger",
@@ -74,8 +82,8 @@ def demo_scenes(max_frames: int | None = None) -> list[Scene]:
         stop=76,
         title="A first mask",
         story="A mask drawn by hand in the first frame: a dark suit before dark cars. The rider "
-        "leaves the picture, a taxi comes in, and a click adds it as a second object.",
-        objects=("rider", "taxi"),
+        "leaves the picture, a taxi comes in, and a click adds its roof as a second object.",
+        objects=("rider", "taxi’s roof"),
         first=_drawn_mask("bikes_first_mask.png"),
         second=Click(32, (242, 194), 2),
     )
@@ -93,8 +101,10 @@ def _shortened(scene: Scene, frames: int) -> Scene:
         raise PixelkinError(f"max_frames is {frames}, expected at least 1; give a larger number")
     count = min(frames, scene.stop - scene.start)
     # Still in the middle: the second object is to appear later than the first.
-    second = replace(scene.second, frame=min(scene.second.frame, count // 2))
-    return replace(scene, stop=scene.start + count, second=second)
+    at = min(scene.second.frame, count // 2)
+    ground = tuple(replace(mark, frame=at) for mark in scene.ground)
+    second = replace(scene.second, frame=at)
+    return replace(scene, stop=scene.start + count, second=second, ground=ground)
 
 
 def clips_folder() -> Path:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixelkin.assess.comparison_picture import Point, comparison_picture
+from pixelkin.assess.comparison_picture import Point, comparison_picture, quality_ticks
 from pixelkin.assess.network_cost import network_cost, peak_memory_bytes, timed
 from pixelkin.errors import PixelkinError
 
@@ -73,6 +73,25 @@ def test_better_is_higher_and_faster_is_left_of_slower():
     assert comparison_picture(points[:1]).shape == (600, 900, 3)
     with pytest.raises(PixelkinError, match="no network"):
         comparison_picture([])
+
+
+def test_small_discs_lie_on_large_ones_whatever_the_order():
+    large = Point("large", ms=50, quality=0.5, spread=0, parameters=30_000_000)
+    small = Point("small", ms=50, quality=0.5, spread=0, parameters=8_000_000)
+    for points in ([large, small], [small, large]):
+        picture = comparison_picture(points).astype(int)
+        for index, colour in enumerate(((0, 114, 178), (213, 94, 0))):
+            pale = [(value + 2 * 255) // 3 for value in colour]
+            count = (abs(picture - pale).max(axis=2) <= 6).sum()
+            assert count > (200 if points[index] is small else 1000)
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.01], [0.02, 0.5], [0.97, 1.0], [0.0], [1.0], [0, 1]])
+def test_the_scale_of_quality_ends_at_0_and_1(values: list[float]) -> None:
+    ticks = quality_ticks(values)
+    assert 0 <= ticks[0] <= min(values)
+    assert max(values) <= ticks[-1] <= 1
+    assert len(ticks) >= 2
 
 
 def test_a_network_in_training_mode_is_counted_as_it_runs():

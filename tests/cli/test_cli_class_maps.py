@@ -16,6 +16,7 @@ from pixelkin.cli.stills import Stills
 from pixelkin.data.class_maps.sources import open_semantic_source
 from pixelkin.errors import PixelkinError
 from pixelkin.masks import decode_rle
+from pixelkin.results.class_maps import class_key
 from pixelkin.semantic.checkpoints import (
     build_network,
     load_semantic_segmenter,
@@ -74,6 +75,9 @@ def test_predict_writes_what_the_segmenter_gives(model, stills, tmp_path, capsys
         assert np.array_equal(labels, segmenter.segment(image))
         with Image.open(out / "overlays" / f"{name}.png") as shown:
             assert shown.size == image.shape[1::-1]
+    with Image.open(out / "overlay_classes.png") as key:
+        expected = class_key(("background", "disc", "ring"), background=0)
+        assert np.array_equal(np.asarray(key), expected)
     there = {entry["category_id"] for entry in regions}
     assert there <= {2, 3}, "background is no region; COCO counts classes from 1"
     first = regions[0]

@@ -88,6 +88,7 @@ def test_a_volume_is_segmented_as_the_slices_of_training(model, scan, tmp_path, 
     assert (out / "classes.txt").read_text().splitlines()[1] == "1: liver"
     shown = sorted(path.name for path in (out / "overlays" / "volume-0").iterdir())
     assert shown == ["0000.png", "0001.png", "0002.png"]
+    assert (out / "overlay_classes.png").is_file()
 
 
 def test_the_window_and_a_folder_of_volumes_and_images(model, scan, tmp_path, capsys):

@@ -71,6 +71,18 @@ def test_all_or_nothing_may_be_wanted_but_not_got_by_chance() -> None:
         split_source(Numbered(1), validation=0.5)
 
 
+def test_a_share_that_holds_out_none_is_told_with_one_that_does() -> None:
+    whole = Numbered(4)
+    with pytest.raises(PixelkinError, match=r"--validation 0\.\d$") as told:
+        split_source(whole, validation=0.01)
+    share = float(str(told.value).rsplit(maxsplit=1)[-1])
+    assert all(len(part) for part in split_source(whole, validation=share))
+    # The nearest: no tenth below it has a still.
+    assert not split_by_name(whole.names, validation=share - 0.1)[1]
+    with pytest.raises(PixelkinError, match=r"add some$"):
+        split_source(Numbered(1), validation=0.5)
+
+
 def test_nuclei_split(shared_data: Path) -> None:
     data = Nuclei(shared_data / "dsb2018")
     train, validation = split_source(data, validation=0.2)
