@@ -47,6 +47,8 @@ class Effort:
         classifier_steps: of the tag classifier, 16 photos each.
         affinity_steps: of AffinityNet, 8 windows each.
         network_steps: of the segmentation network, 8 windows each.
+        network: the segmentation network that is trained on the masks: light, or another that can
+            start from the classifier too.
         irnet_steps: of IRNet, for --instances, 8 windows each.
         weights: what the backbones start from: imagenet (a package of its own; without it the
             message says how to install it), shipped (those inside pixelkin), none; auto takes
@@ -61,6 +63,7 @@ class Effort:
     classifier_steps: int = 700
     affinity_steps: int = 400
     network_steps: int = 1200
+    network: Literal["light", "timm-fcn", "deeplab-v3-plus", "deeplab-v2"] = "light"
     irnet_steps: int = 300
     weights: Literal["auto", "imagenet", "shipped", "none"] = "auto"
     one_step: Flag = False
@@ -93,6 +96,7 @@ class Effort:
             classifier=replace(start.classifier, steps=self.classifier_steps, weights=weights),
             affinity=replace(start.affinity, steps=self.affinity_steps, weights=weights),
             network=replace(start.network, steps=self.network_steps, weights=weights),
+            architecture=self.network,
             crf=start.crf if self.crf else replace(start.crf, iterations=0),
             walk=replace(
                 start.walk, method="one_step" if self.one_step else "walk", crf=self.crf_masks

@@ -63,6 +63,7 @@ def words(root: Path, out: Path, *more: str) -> list[str]:
 def test_the_defaults_are_those_of_the_pipeline():
     told, own = Effort().options(), Options()
     assert told.network.steps == own.network.steps
+    assert told.architecture == own.architecture
     assert told.classifier.steps == own.classifier.steps
     assert told.affinity.steps == own.affinity.steps
     assert told.long_side_px == own.long_side_px

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rendered_photos import SIZE_HW, TAGS, label, made, small_options, write_photos
 
@@ -186,6 +187,7 @@ def test_a_run_of_before_the_later_options_goes_on(until, root):
         ({"windows": Windows(crop_px=256, scale=(0.5, 2))}, r"scale \[0.5, 1.1\], now it is \[0.5"),
         ({"balance": Balance(class_balance=0.25)}, "class_balance 0.75, now it is 0.25"),
         ({"balance": Balance(0.75, border_weight=10)}, "border_weight 0.0, now it is 10"),
+        ({"architecture": "timm-fcn"}, 'architecture "light", now it is "timm-fcn"'),
     ],
 )
 def test_a_run_of_before_is_told_from_one_of_other_defaults(until, root, changes, says):
@@ -206,6 +208,29 @@ def test_the_network_learns_from_the_windows_and_weights_asked_for(until, root):
     for found in (trained, said):
         assert (found["crop_px"], found["scale"]) == (64, [0.9, 1.2])
         assert found["class_balance"] == 0.25
+
+
+@pytest.mark.parametrize("name", ["timm-fcn", "deeplab-v3-plus", "deeplab-v2"])
+def test_another_network_starts_from_the_classifier_too(name, until, root):
+    from pixelkin.checkpoint import load_state
+    from pixelkin.semantic.checkpoints import load_semantic_segmenter
+
+    out = until("predictions")
+    still = replace(small_options().network, batch_size=2, learning_rate=1e-12, ema_decay=0.0)
+    asked = small_options(architecture=name, network=still)
+    label(root, out, options=asked, extent=Extent(again="network"))
+    assert Workspace(out).is_done("predictions")
+    assert Workspace(out).description()["network"]["architecture"] == name
+    room = out / "7_network" / "model"
+    config = json.loads((room / "config.json").read_text())
+    assert config["architecture"] == f"semantic_{name.replace('-', '_')}"
+    assert load_semantic_segmenter(room, device="cpu").class_names[1:] == ("disc", "square")
+    known, started = load_state(out / "2_classifier" / "model"), load_state(room)
+    weights = [key for key in known if key.endswith("conv_dw.weight")]
+    assert len(weights) > 3
+    for key in weights:
+        (own,) = (one for one in started if one.endswith(key.removeprefix("backbone.")))
+        torch.testing.assert_close(started[own], known[key], rtol=0, atol=1e-6)
 
 
 def test_changed_photos_and_tags_are_refused(whole, root, tmp_path):

@@ -56,6 +56,7 @@ class Options:
     Attributes:
         long_side_px: of the working copies.
         classifier, affinity, network: of the three trainings; the seed is the run's.
+        architecture: of the network.
         windows, balance: of the network's training too.
         activations, regions, crf, walk: of the stages between.
         instances: of the two stages that find them; None leaves these out.
@@ -69,6 +70,7 @@ class Options:
     affinity: Optimisation = affinity.OPTIMISATION
     walk: WalkOptions = field(default_factory=WalkOptions)
     network: Optimisation = stages.NETWORK
+    architecture: stages.Architecture = "light"
     windows: Windows = stages.WINDOWS
     balance: Balance = stages.BALANCE
     instances: InstanceOptions | None = None
@@ -243,7 +245,11 @@ def run_stage(run: Run, name: str, options: Options) -> None:
         "affinity": lambda: stages.train_affinity(run, options.affinity),
         "walk": lambda: stages.walk_maps(run, options.walk, options.crf),
         "network": lambda: stages.train_network(
-            run, options.network, windows=options.windows, balance=options.balance
+            run,
+            options.network,
+            architecture=options.architecture,
+            windows=options.windows,
+            balance=options.balance,
         ),
         "predictions": lambda: stages.predict_all(run),
         "irnet": lambda: train_irnet(run, objects.irnet),
@@ -269,6 +275,7 @@ ONCE_FIXED: dict[str, Any] = {
         for training in ("classifier", "affinity", "irnet")
         for name, value in (("weight_decay", 1e-4), ("ema_decay", 0.0), ("validate_every", 0))
     },
+    "network.architecture": "light",
     "network.crop_px": 256,
     "network.scale": [0.5, 1.1],
     "network.rotate": False,
@@ -286,6 +293,7 @@ def describe(names: Sequence[str], tags: Tags, options: Options, seed: int) -> d
     """What must stay the same for a run to go on; run.json."""
     described = asdict(options)
     described["network"] |= described.pop("windows") | described.pop("balance")
+    described["network"]["architecture"] = described.pop("architecture")
     objects = described.pop("instances")
     if objects is not None:
         described |= {"irnet": objects["irnet"], "instances": objects["grouping"]}

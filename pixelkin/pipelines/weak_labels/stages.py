@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,14 @@ from pixelkin.trainings.augmentation import Windows
 from pixelkin.trainings.backbones import backbone_of
 from pixelkin.trainings.optimisation import Optimisation
 from pixelkin.trainings.semantic import Balance, semantic_training
+from pixelkin.trainings.semantic_networks import NetworkOptions
 from pixelkin.trainings.tags import load_classifier, tag_training
+
+Architecture = Literal["light", "timm-fcn", "deeplab-v3-plus", "deeplab-v2"]
+"""Of the segmentation network: those that can have the classifier's backbone, to start from it."""
+
+BACKBONE = "tf_efficientnet_lite0"
+"""Of the classifier."""
 
 NETWORK = Optimisation(steps=1200, weights="imagenet")
 """Of the segmentation network, for some hundred photos on two CPU cores."""
@@ -230,7 +237,12 @@ def write_coco(run: Run) -> None:
 
 
 def train_network(
-    run: Run, optimisation: Optimisation, *, windows: Windows, balance: Balance
+    run: Run,
+    optimisation: Optimisation,
+    *,
+    architecture: Architecture,
+    windows: Windows,
+    balance: Balance,
 ) -> None:
     """Stage "network": label maps → a segmentation network, trained as on any others.
 
@@ -240,7 +252,8 @@ def train_network(
     samples = LabelledCopies(run.copies, [label_file(run.workspace, name) for name in names])
     training = semantic_training(
         samples,
-        "light",
+        architecture,
+        options=NetworkOptions(backbone=BACKBONE),
         class_names=("background", *run.photos.class_names),
         optimisation=run.on_machine(optimisation),
         windows=windows,
