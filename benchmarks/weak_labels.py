@@ -20,7 +20,8 @@ photos, with the pixel labels of nobody else:
   RUNS/full_SEED; of the seeds in `--full` only, where time is short. It starts from ImageNet, since
   there is no classifier then; that of the tags starts from the classifier's backbone.
 
-What was judged of a seed is kept in RUNS/judged_SEED.json and not judged again.
+What was judged of a seed is kept in RUNS/judged_SEED.json and not judged again. `--network` takes
+another network for the last stage and for full supervision; its RUNS and `--out` are others then.
 
 Writes benchmarks/results/weak_labels.json, and with `--write-docs` a table to docs/model_zoo.md.
 """
@@ -33,7 +34,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -53,12 +54,13 @@ from pixelkin.evaluation.semantic import ConfusionMatrix, iou_by_class, mean_iou
 from pixelkin.files import atomic_write
 from pixelkin.pipelines.weak_labels import Machine, Options, label_photos, maps
 from pixelkin.pipelines.weak_labels.photos import working_copy
-from pixelkin.pipelines.weak_labels.stages import BALANCE, WINDOWS
+from pixelkin.pipelines.weak_labels.stages import BACKBONE, BALANCE, WINDOWS, Architecture
 from pixelkin.pipelines.weak_labels.workspace import Workspace
 from pixelkin.semantic.checkpoints import load_semantic_segmenter
 from pixelkin.structures import Sample
 from pixelkin.trainings.affinity import load_affinity_net
 from pixelkin.trainings.semantic import semantic_training
+from pixelkin.trainings.semantic_networks import NetworkOptions
 from pixelkin.trainings.tags import load_classifier
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,7 +121,8 @@ def train_full(
     """The network of the last stage, trained as there, on pixel labels."""
     training = semantic_training(
         samples,
-        "light",
+        options.architecture,
+        options=NetworkOptions(backbone=BACKBONE),
         class_names=("background", *CLASSES),
         optimisation=replace(options.network, seed=seed, workers=machine.workers),
         windows=WINDOWS,
@@ -204,7 +207,8 @@ def run_seed(
     seed: int, photos: Subset[Sample], held_out: Subset[Sample], arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Train what is not trained yet, and judge it."""
-    options, machine = Options(), Machine("cpu" if arguments.cpu else "auto", arguments.precision)
+    options = Options(architecture=arguments.network)
+    machine = Machine("cpu" if arguments.cpu else "auto", arguments.precision)
     run, full = arguments.runs / f"tags_{seed}", arguments.runs / f"full_{seed}"
     judged = arguments.runs / f"judged_{seed}.json"
     if judged.is_file():
@@ -276,6 +280,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--full", type=int, nargs="*", default=[0, 1, 2], help="seeds of these")
+    parser.add_argument("--network", default="light", choices=get_args(Architecture))
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -295,7 +300,7 @@ def main() -> None:
         "classes": CLASSES,
         "training_photos": len(photos),
         "held_out": len(held_out),
-        "options": asdict(Options()),
+        "options": asdict(Options(architecture=arguments.network)),
         "seeds": seeds,
         "summary": summary(seeds),
         "load_average": list(os.getloadavg()),
