@@ -145,8 +145,9 @@ class MapOptions(Averaging):
         found, problems = resolve(
             read_tags(self.tags), class_names=class_names, images=[path.stem for path in paths]
         )
-        # Warnings are of what a training could learn.
-        if errors := [str(one) for one in problems if one.severity == "error"]:
+        # Warnings are of what a training could learn; and tags may well be of more images.
+        errors = [one for one in problems if one.severity == "error"]
+        if errors := [str(one) for one in errors if not one.what.startswith("no image ")]:
             say(f"tags left out: {len(errors)}, the first: {errors[0]}")
         told = {path: found.by_name.get(path.stem) for path in paths}
         shown = {

@@ -91,7 +91,8 @@ def test_tagged_images_are_given_their_own_classes(model, stills, tmp_path, caps
     command = ["predict", str(model), str(stills / "images"), "--tags", str(tags)]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     told = " ".join(capsys.readouterr().err.split())
-    assert "tags left out: 2, the first: error: " in told
+    assert "tags left out: 1, the first: error: " in told
+    assert "tag 'hat' is unknown" in told
     segmenter = load_semantic_segmenter(model)
     for name, among in (("a", None), ("b", (0, 2))):
         image = np.asarray(Image.open(stills / "images" / f"{name}.png"))
