@@ -147,8 +147,9 @@ class MapOptions(Averaging):
         )
         # Warnings are of what a training could learn; and tags may well be of more images.
         errors = [one for one in problems if one.severity == "error"]
-        if errors := [str(one) for one in errors if not one.what.startswith("no image ")]:
-            say(f"tags left out: {len(errors)}, the first: {errors[0]}")
+        faults = [str(one) for one in errors if not one.what.startswith("no image ")]
+        if faults:
+            say(f"tags left out: {len(faults)}, the first: {faults[0]}")
         told = {path: found.by_name.get(path.stem) for path in paths}
         shown = {
             path: tuple(sorted({background, *classes}))
