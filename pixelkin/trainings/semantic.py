@@ -230,7 +230,7 @@ def semantic_loss(
     for name in frozen_norms:
         model.get_submodule(name).eval()
     # Half precision has too few digits for a sum over pixels.
-    logits = model(batch.images).float()
+    logits = _asked(model, batch).float()
     labels, weights = _middle(batch.labels, logits), class_weights.to(logits.device)
     weights = weights[labels.clamp(max=len(weights) - 1)]
     if batch.weights is not None:
@@ -241,6 +241,21 @@ def semantic_loss(
         "cross_entropy": weighted_cross_entropy(logits, labels, weights),
         "accuracy": right.sum() / known.sum().clamp(min=1),
     }
+
+
+def _asked(model: nn.Module, batch: Batch) -> Tensor:
+    try:
+        logits: Tensor = model(batch.images)
+    except ValueError as error:
+        # What torch says where batch normalisation has one cell of one window.
+        if "more than 1 value per channel" not in str(error):
+            raise
+        n, _, h, w = batch.images.shape
+        raise PixelkinError(
+            f"batches of {n} window of {w}×{h} pixels leave batch normalisation one cell, whose "
+            "spread is nothing; give --batch-size 2 or more, or a larger --crop-px"
+        ) from error
+    return logits
 
 
 def _middle(maps: Tensor, logits: Tensor) -> Tensor:

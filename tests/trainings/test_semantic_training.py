@@ -151,6 +151,21 @@ def test_loss_by_plain_loops():
     assert float(losses["accuracy"]) == pytest.approx(right / known)
 
 
+def test_one_cell_for_batch_normalisation_is_told():
+    config = {
+        "architecture": "semantic_timm_fcn",
+        "class_names": ["ground", "disc"],
+        "network": {"backbone": "tf_efficientnet_lite0"},
+    }
+    model = build_network(config).train()
+    labels = np.zeros((32, 32), np.int64)
+    sample = Sample(np.zeros((32, 32, 3), np.uint8), labels)
+    with pytest.raises(PixelkinError, match=r"batches of 1 window of 32×32 .*--batch-size 2"):
+        semantic_loss(model, collate_semantic([sample]), class_weights=torch.ones(2))
+    two = semantic_loss(model, collate_semantic([sample, sample]), class_weights=torch.ones(2))
+    assert torch.isfinite(two["cross_entropy"])
+
+
 def test_median_frequency_by_hand():
     """Eigen & Fergus: pixels of a class over known pixels of the stills that show it."""
     first = np.array([[0, 0, 0, 1]])
