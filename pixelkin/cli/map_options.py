@@ -128,10 +128,12 @@ class MapOptions(Averaging):
             say: told of the faults of the tags.
 
         Raises:
-            PixelkinError: the model knows no background, or no image is tagged.
+            PixelkinError: there is no image, or none is tagged; or the model knows no background.
         """
         if self.tags is None:
             return {}
+        if not paths:
+            raise PixelkinError("--tags are for images, and there is none; leave it out")
         from pixelkin.data.class_maps.background import background_index
         from pixelkin.data.tags.image_tags import resolve
         from pixelkin.data.tags.sources import read_tags

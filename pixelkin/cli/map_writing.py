@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixelkin.cli.places import OVERLAYS, open_coco, places_of
 from pixelkin.cli.volumes import stem_of
 from pixelkin.cli.words import counted
 
@@ -31,7 +32,6 @@ MAP_FORMATS = {
 }
 """What `--format` takes for class maps → file or folder inside the output folder."""
 
-OVERLAYS = "overlays"
 KEY = "overlay_classes.png"
 """Which colour of the overlays is which class; those of the masks are others."""
 
@@ -64,21 +64,11 @@ class MapWriting:
     @property
     def places(self) -> dict[str, Path]:
         """Format → file or folder."""
-        found = {kind: self.out / MAP_FORMATS[kind] for kind in self.kinds}
-        return found | ({OVERLAYS: self.out / OVERLAYS} if self.overlays else {})
+        return places_of(self.kinds, MAP_FORMATS, out=self.out, overlays=self.overlays)
 
     def open(self, stack: ExitStack) -> None:
         """Open the files that hold all images, and close them with `stack`."""
-        from pixelkin.results import CocoWriter
-
-        for kind in self.kinds:
-            if kind in ("coco", "coco-results"):
-                writer = CocoWriter(
-                    self.out / MAP_FORMATS[kind],
-                    class_names=self.class_names,
-                    form="dataset" if kind == "coco" else "results",
-                )
-                self._open.append(stack.enter_context(writer))
+        self._open += open_coco(self.places, self.class_names, stack)
 
     def write(
         self, path: Path, image: UInt8[np.ndarray, "h w 3"], found: Integer[np.ndarray, "h w"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixelkin.cli.places import OVERLAYS, open_coco, places_of
 from pixelkin.cli.words import counted
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ FORMATS = {
     "png": "masks",
 }
 """What `--format` takes → file or folder inside the output folder."""
-
-OVERLAYS = "overlays"
 
 
 @dataclass
@@ -55,22 +54,11 @@ class ObjectWriting:
     @property
     def places(self) -> dict[str, Path]:
         """Format → file or folder."""
-        found = {kind: self.out / FORMATS[kind] for kind in self.kinds}
-        return found | ({OVERLAYS: self.out / OVERLAYS} if self.overlays else {})
+        return places_of(self.kinds, FORMATS, out=self.out, overlays=self.overlays)
 
     def open(self, stack: ExitStack) -> None:
         """Open the files that hold all images, and close them with `stack`."""
-        from pixelkin.results import CocoWriter
-
-        for kind in self.kinds:
-            path = self.out / FORMATS[kind]
-            if kind == "coco":
-                writer = CocoWriter(path, class_names=self.class_names)
-            elif kind == "coco-results":
-                writer = CocoWriter(path, class_names=self.class_names, form="results")
-            else:
-                continue
-            self._open.append(stack.enter_context(writer))
+        self._open += open_coco(self.places, self.class_names, stack)
 
     def write(self, path: Path, image: UInt8[np.ndarray, "h w 3"], found: Instances) -> None:
         """Write the objects of one image."""

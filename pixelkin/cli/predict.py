@@ -113,7 +113,8 @@ def predict(
             writing.benchmarks = averaging.benchmark_writers(
                 kinds, names, device=finding.device, tile_px=finding.tile
             )
-        shown = averaging.shown(paths, names, say=stages.say)
+        stills = [path for path in paths if not volumes.is_volume(path)]
+        shown = averaging.shown(stills, names, say=stages.say)
         failed = _run(find, paths, writing, stages, shown=shown, axes=averaging.axes)
     done = {
         "model": model,

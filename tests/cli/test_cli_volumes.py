@@ -150,6 +150,14 @@ def test_what_a_volume_does_not_go_with_is_refused(model, scan, tmp_path, monkey
     assert not out.exists()
 
 
+def test_tags_are_of_images_alone(model, scan, tmp_path):
+    (tmp_path / "tags.csv").write_text("volume-0.nii,liver\n")
+    options = MapOptions(tags=tmp_path / "tags.csv")
+    with pytest.raises(PixelkinError, match="--tags are for images, and there is none"):
+        predict(str(model), scan, out=tmp_path / "out", averaging=options, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def narrow(model, tmp_path):
     """The same model, trained, as it says, in another window."""
